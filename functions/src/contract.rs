@@ -1,0 +1,81 @@
+//! What the handlers need from whoever provisions them: names, environment variables, table keys, and the AWS
+//! actions each of them performs. The stack derives policies and configuration from here, so that a grant and the
+//! code that needs it cannot drift apart.
+
+use std::fmt;
+
+/// One of the three Lambda functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Handler {
+    /// REQUEST authorizer of `$connect`, and `$connect` itself.
+    Connect,
+    /// `$disconnect`.
+    Disconnect,
+    /// `$default`: every frame a client sends, except `ping`.
+    OnMessage,
+}
+
+impl Handler {
+    pub const ALL: [Self; 3] = [Self::Connect, Self::Disconnect, Self::OnMessage];
+
+    /// The name of the binary in this crate, and the last part of the function's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Disconnect => "disconnect",
+            Self::OnMessage => "on_message",
+        }
+    }
+
+    /// The DynamoDB actions it performs on the table, each without the `dynamodb:` prefix.
+    pub const fn table_actions(self) -> &'static [&'static str] {
+        match self {
+            Self::Connect => &["PutItem"],
+            Self::Disconnect => &["DeleteItem", "BatchWriteItem", "Query"],
+            Self::OnMessage => &["Query", "GetItem", "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"],
+        }
+    }
+
+    /// Whether it posts to other clients through `@connections`.
+    pub const fn posts(self) -> bool {
+        matches!(self, Self::Disconnect | Self::OnMessage)
+    }
+}
+
+impl fmt::Display for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Environment variables of the handlers. Every one is set by the stack; a handler that misses one refuses to start
+/// and names it.
+pub mod env {
+    /// Name of the table.
+    pub const TABLE: &str = "CHAT_TABLE";
+    /// Base of `@connections`: the API's own endpoint with an http scheme and the stage, without trailing slash.
+    pub const CALLBACK_URL: &str = "CHAT_CALLBACK_URL";
+    /// `open` or `token`.
+    pub const AUTH: &str = "CHAT_AUTH";
+    /// Public keys for `token`: `kid=base64url` pairs of raw Ed25519 keys, separated by commas.
+    pub const PUBLIC_KEYS: &str = "CHAT_PUBLIC_KEYS";
+    /// Allowed `Origin`s, separated by commas; `*` allows all, and requests without an origin.
+    pub const ORIGINS: &str = "CHAT_ORIGINS";
+    /// Days a message is kept; `0` keeps it for ever.
+    pub const MESSAGE_DAYS: &str = "CHAT_MESSAGE_DAYS";
+    /// Presence and joins are announced in rooms of up to this many connections; `0` never.
+    pub const PRESENCE_MAX: &str = "CHAT_PRESENCE_MAX";
+    /// Sends one user may make to one room in ten seconds, at most 20; `0` does not limit.
+    pub const SENDS_PER_10S: &str = "CHAT_SENDS_PER_10S";
+    /// Rooms one connection may be in at a time.
+    pub const ROOMS_PER_CONNECTION: &str = "CHAT_ROOMS_PER_CONNECTION";
+    /// `embedded` (the roots that sign AWS's endpoints; the fast start) or `system`.
+    pub const TLS_ROOTS: &str = "CHAT_TLS_ROOTS";
+}
+
+/// Names of the table's key attributes and of its TTL attribute.
+pub mod table {
+    pub const PARTITION_KEY: &str = "PK";
+    pub const SORT_KEY: &str = "SK";
+    pub const TTL: &str = "x";
+}
