@@ -34,3 +34,14 @@ pub struct Reply {
     pub headers: HeaderMap,
     pub body: Bytes,
 }
+
+/// Which operation a path of a REST service means, and what IAM decides it by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// As in the service's model, for instance `CreateFunction`.
+    pub operation: &'static str,
+    /// `lambda:CreateFunction`, `apigateway:POST`, …
+    pub action: &'static str,
+    /// ARN of what the action is asked on.
+    pub resource: String,
+}
