@@ -1,1 +1,20 @@
+//! A cloud on one machine: the AWS wire protocols that a serverless WebSocket application uses, on loopback, with the
+//! real binaries of its functions behind them.
 
+#![expect(dead_code, reason = "the seams are in place before what is behind them")]
+
+mod apigateway;
+mod call;
+mod config;
+mod context;
+mod error;
+mod faults;
+mod glob;
+mod iam;
+mod lambda;
+mod logs;
+mod store;
+mod websocket;
+
+pub use config::{CloudConfig, DEFAULT_PORT, LambdaSettings, Settings};
+pub use faults::{CONTROL_PLANE, Fault, Faults, Rule};

@@ -1,0 +1,352 @@
+//! Faults that tests inject: rules that make chosen calls fail, answer late, or lose their answer. None by default.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::error::AwsError;
+use crate::glob;
+
+/// Pattern of [`Rule::operation`] that means every operation which configures something, as against those that move
+/// items, events, messages and log lines.
+pub const CONTROL_PLANE: &str = "control-plane";
+
+/// One fault and the calls it meets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Glob over `service:Operation`, for instance `lambda:Create*`, or [`CONTROL_PLANE`]. For
+    /// [`Fault::NotAssumable`] a glob over the name of the role, for [`Fault::DropDisconnect`] and [`Fault::Stall`]
+    /// over the connection id.
+    pub operation: String,
+    /// First call that is met, from 1, counted since the rule was set. Without it every call is met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nth: Option<u64>,
+    /// How many calls are met from the `nth` on.
+    #[serde(default = "one")]
+    pub times: u64,
+    pub fault: Fault,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
+pub enum Fault {
+    /// The call is answered with this error and does nothing.
+    Fail { code: String, status: u16, message: String },
+    /// The call does its work, then the socket is closed without an answer.
+    LoseAnswer,
+    /// The call starts this much later.
+    Delay { ms: u64 },
+    /// A role cannot be assumed by a service for this many attempts after the rule was set.
+    NotAssumable { attempts: u64 },
+    /// Calls beyond this rate (a second) are throttled in the words of their service.
+    RateLimit { rate: f64, burst: f64 },
+    /// The route `$disconnect` is not called.
+    DropDisconnect,
+    /// The client of a connection does not read: posts to it give 429.
+    Stall,
+}
+
+impl Rule {
+    /// Meets every call.
+    pub fn every(operation: impl Into<String>, fault: Fault) -> Self {
+        Self { operation: operation.into(), nth: None, times: 1, fault }
+    }
+
+    /// Meets the `n`th call only, counted from 1.
+    pub fn nth(operation: impl Into<String>, n: u64, fault: Fault) -> Self {
+        Self { operation: operation.into(), nth: Some(n), times: 1, fault }
+    }
+
+    /// The control-plane limits of AWS that a deploy meets first.
+    pub fn rate_limits_of_aws() -> Vec<Self> {
+        // aws-facts, quotas: 10 requests a second with a burst of 40; CreateDeployment once in 5 seconds.
+        vec![
+            Self::every("apigateway:CreateDeployment", Fault::RateLimit { rate: 0.2, burst: 1.0 }),
+            Self::every("apigateway:*", Fault::RateLimit { rate: 10.0, burst: 40.0 }),
+        ]
+    }
+}
+
+impl Fault {
+    pub fn fail(status: u16, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Fail { status, code: code.into(), message: message.into() }
+    }
+}
+
+/// The rules of a cloud. Clones share them, so a test changes a running cloud through its handle.
+#[derive(Clone, Default)]
+pub struct Faults {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Lets calls pass without the lock while there are no rules, which is always outside tests.
+    any: AtomicBool,
+    rules: Mutex<Vec<Armed>>,
+}
+
+struct Armed {
+    rule: Rule,
+    seen: u64,
+    /// Attempts of each role to be assumed.
+    attempts: HashMap<String, u64>,
+    tokens: f64,
+    refilled: Instant,
+}
+
+/// What a call has to go through.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    pub(crate) delay: Option<Duration>,
+    pub(crate) error: Option<AwsError>,
+    pub(crate) lose_answer: bool,
+}
+
+impl Faults {
+    /// Replaces all rules; their counting starts anew.
+    pub fn set(&self, rules: impl IntoIterator<Item = Rule>) {
+        let mut armed = self.lock();
+        *armed = rules.into_iter().map(Armed::new).collect();
+        self.shared.any.store(!armed.is_empty(), Ordering::Release);
+    }
+
+    /// Adds a rule to those there are.
+    pub fn add(&self, rule: Rule) {
+        self.lock().push(Armed::new(rule));
+        self.shared.any.store(true, Ordering::Release);
+    }
+
+    pub fn clear(&self) {
+        self.set([]);
+    }
+
+    pub fn rules(&self) -> Vec<Rule> {
+        self.lock().iter().map(|armed| armed.rule.clone()).collect()
+    }
+
+    /// Counts a call and says what happens to it.
+    pub(crate) fn on_call(&self, service: &str, operation: &str) -> Verdict {
+        let mut verdict = Verdict::default();
+        if !self.any() {
+            return verdict;
+        }
+        let name = format!("{service}:{operation}");
+        for armed in self.lock().iter_mut() {
+            let met = match armed.rule.operation.as_str() {
+                CONTROL_PLANE => is_control_plane(service, operation),
+                pattern => glob::matches(pattern, &name),
+            };
+            if !met {
+                continue;
+            }
+            if let Fault::RateLimit { rate, burst } = armed.rule.fault {
+                if !armed.take_token(rate, burst) {
+                    verdict.error.get_or_insert_with(|| throttled(service));
+                }
+                continue;
+            }
+            if !armed.count() {
+                continue;
+            }
+            match &armed.rule.fault {
+                Fault::Fail { code, status, message } => {
+                    let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                    verdict.error.get_or_insert_with(|| AwsError::new(status, code.clone(), message));
+                }
+                Fault::LoseAnswer => verdict.lose_answer = true,
+                Fault::Delay { ms } => {
+                    *verdict.delay.get_or_insert_default() += Duration::from_millis(*ms);
+                }
+                Fault::RateLimit { .. }
+                | Fault::NotAssumable { .. }
+                | Fault::DropDisconnect
+                | Fault::Stall => {}
+            }
+        }
+        verdict
+    }
+
+    /// Whether IAM has spread the role far enough for a service to assume it. Counts an attempt.
+    pub(crate) fn role_assumable(&self, role_name: &str) -> bool {
+        if !self.any() {
+            return true;
+        }
+        self.lock().iter_mut().all(|armed| match armed.rule.fault {
+            Fault::NotAssumable { attempts } if glob::matches(&armed.rule.operation, role_name) => {
+                let made = armed.attempts.entry(role_name.to_owned()).or_default();
+                *made += 1;
+                *made > attempts
+            }
+            _ => true,
+        })
+    }
+
+    /// Whether the end of this connection is kept from its `$disconnect` route. Counts for `nth`.
+    pub(crate) fn drops_disconnect(&self, connection_id: &str) -> bool {
+        self.any()
+            && self.lock().iter_mut().any(|armed| {
+                matches!(armed.rule.fault, Fault::DropDisconnect)
+                    && glob::matches(&armed.rule.operation, connection_id)
+                    && armed.count()
+            })
+    }
+
+    /// Whether posts to this connection find its buffer full. Counts for `nth`.
+    pub(crate) fn stalls(&self, connection_id: &str) -> bool {
+        self.any()
+            && self.lock().iter_mut().any(|armed| {
+                matches!(armed.rule.fault, Fault::Stall)
+                    && glob::matches(&armed.rule.operation, connection_id)
+                    && armed.count()
+            })
+    }
+
+    fn any(&self) -> bool {
+        self.shared.any.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Armed>> {
+        self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Armed {
+    fn new(rule: Rule) -> Self {
+        let tokens = if let Fault::RateLimit { burst, .. } = rule.fault { burst } else { 0.0 };
+        Self { rule, seen: 0, attempts: HashMap::new(), tokens, refilled: Instant::now() }
+    }
+
+    /// Counts a call; true if the rule meets it.
+    fn count(&mut self) -> bool {
+        self.seen += 1;
+        self.rule.nth.is_none_or(|nth| (nth..nth.saturating_add(self.rule.times)).contains(&self.seen))
+    }
+
+    fn take_token(&mut self, rate: f64, burst: f64) -> bool {
+        let now = Instant::now();
+        self.tokens = (self.tokens + rate * now.duration_since(self.refilled).as_secs_f64()).min(burst);
+        self.refilled = now;
+        let free = self.tokens >= 1.0;
+        if free {
+            self.tokens -= 1.0;
+        }
+        free
+    }
+}
+
+impl std::fmt::Debug for Faults {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_list().entries(self.rules()).finish()
+    }
+}
+
+impl<'de> Deserialize<'de> for Faults {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let faults = Self::default();
+        faults.set(Vec::<Rule>::deserialize(deserializer)?);
+        Ok(faults)
+    }
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn is_control_plane(service: &str, operation: &str) -> bool {
+    match service {
+        "dynamodb" => {
+            !(operation.ends_with("Item")
+                || operation.ends_with("Items")
+                || matches!(operation, "Query" | "Scan"))
+        }
+        "lambda" => operation != "Invoke",
+        "logs" => !(operation.ends_with("LogEvents") || operation == "StartLiveTail"),
+        "execute-api" | "sts" => false,
+        _ => true,
+    }
+}
+
+fn throttled(service: &str) -> AwsError {
+    match service {
+        "apigateway" => {
+            AwsError::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", "Too Many Requests")
+        }
+        "lambda" => {
+            AwsError::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", "Rate Exceeded.")
+        }
+        "execute-api" => {
+            AwsError::new(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", "Too Many Requests")
+        }
+        "iam" | "sts" => AwsError::bad_request("Throttling", "Rate exceeded"),
+        _ => AwsError::bad_request("ThrottlingException", "Rate exceeded"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CONTROL_PLANE, Fault, Faults, Rule};
+
+    #[test]
+    fn the_nth_call_of_an_operation_fails_and_no_other() {
+        let faults = Faults::default();
+        faults.set([Rule::nth("lambda:Create*", 2, Fault::fail(429, "TooManyRequestsException", "later"))]);
+        assert!(faults.on_call("lambda", "CreateFunction").error.is_none());
+        assert!(faults.on_call("lambda", "GetFunction").error.is_none());
+        assert_eq!(faults.on_call("lambda", "CreateAlias").error.unwrap().code, "TooManyRequestsException");
+        assert!(faults.on_call("lambda", "CreateFunction").error.is_none());
+    }
+
+    #[test]
+    fn a_role_becomes_assumable_after_the_attempts_of_its_own() {
+        let faults = Faults::default();
+        faults.set([Rule::every("*", Fault::NotAssumable { attempts: 2 })]);
+        assert!(!faults.role_assumable("a"));
+        assert!(!faults.role_assumable("a"));
+        assert!(!faults.role_assumable("b"));
+        assert!(faults.role_assumable("a"));
+    }
+
+    #[test]
+    fn a_burst_is_let_through_and_then_throttled_in_the_words_of_the_service() {
+        let faults = Faults::default();
+        faults.set([Rule::every("apigateway:*", Fault::RateLimit { rate: 0.001, burst: 3.0 })]);
+        let refused =
+            (0..5).filter_map(|_| faults.on_call("apigateway", "CreateRoute").error).collect::<Vec<_>>();
+        assert_eq!(refused.len(), 2);
+        assert_eq!(refused[0].status, 429);
+    }
+
+    #[test]
+    fn latency_of_the_control_plane_leaves_items_and_invocations_alone() {
+        let faults = Faults::default();
+        faults.set([Rule::every(CONTROL_PLANE, Fault::Delay { ms: 30 })]);
+        assert!(faults.on_call("dynamodb", "CreateTable").delay.is_some());
+        assert!(faults.on_call("apigateway", "GetApis").delay.is_some());
+        for (service, operation) in [
+            ("dynamodb", "PutItem"),
+            ("dynamodb", "TransactWriteItems"),
+            ("lambda", "Invoke"),
+            ("execute-api", "PostToConnection"),
+            ("logs", "FilterLogEvents"),
+        ] {
+            assert!(faults.on_call(service, operation).delay.is_none(), "{service}:{operation}");
+        }
+    }
+
+    #[test]
+    fn rules_are_read_from_json() {
+        let text = r#"[{"operation":"iam:CreateRole","nth":1,"fault":{"kind":"lose_answer"}},
+            {"operation":"*","fault":{"kind":"delay","ms":5}}]"#;
+        let faults: Faults = serde_json::from_str(text).unwrap();
+        let verdict = faults.on_call("iam", "CreateRole");
+        assert!(verdict.lose_answer);
+        assert_eq!(verdict.delay.unwrap().as_millis(), 5);
+        assert!(!faults.on_call("iam", "CreateRole").lose_answer);
+    }
+}
