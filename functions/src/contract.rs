@@ -36,6 +36,24 @@ impl Handler {
         }
     }
 
+    /// The environment variables it reads; it does not start without one of them, except that
+    /// [`env::PUBLIC_KEYS`] is read only where [`env::AUTH`] is `token`. More do no harm.
+    pub const fn environment(self) -> &'static [&'static str] {
+        match self {
+            Self::Connect => &[env::TABLE, env::AUTH, env::PUBLIC_KEYS, env::ORIGINS, env::TLS_ROOTS],
+            Self::Disconnect => &[env::TABLE, env::CALLBACK_URL, env::PRESENCE_MAX, env::TLS_ROOTS],
+            Self::OnMessage => &[
+                env::TABLE,
+                env::CALLBACK_URL,
+                env::MESSAGE_DAYS,
+                env::PRESENCE_MAX,
+                env::SENDS_PER_10S,
+                env::ROOMS_PER_CONNECTION,
+                env::TLS_ROOTS,
+            ],
+        }
+    }
+
     /// Whether it posts to other clients through `@connections`.
     pub const fn posts(self) -> bool {
         matches!(self, Self::Disconnect | Self::OnMessage)
@@ -51,7 +69,7 @@ impl fmt::Display for Handler {
 /// Environment variables of the handlers. Every one is set by the stack; a handler that misses one refuses to start
 /// and names it.
 pub mod env {
-    /// Name of the table.
+    /// Name of the table: application and stage, as in `chat-local`. It is also the audience of tokens.
     pub const TABLE: &str = "CHAT_TABLE";
     /// Base of `@connections`: the API's own endpoint with an http scheme and the stage, without trailing slash.
     pub const CALLBACK_URL: &str = "CHAT_CALLBACK_URL";
@@ -71,6 +89,20 @@ pub mod env {
     pub const ROOMS_PER_CONNECTION: &str = "CHAT_ROOMS_PER_CONNECTION";
     /// `embedded` (the roots that sign AWS's endpoints; the fast start) or `system`.
     pub const TLS_ROOTS: &str = "CHAT_TLS_ROOTS";
+
+    /// All of them.
+    pub const ALL: &[&str] = &[
+        TABLE,
+        CALLBACK_URL,
+        AUTH,
+        PUBLIC_KEYS,
+        ORIGINS,
+        MESSAGE_DAYS,
+        PRESENCE_MAX,
+        SENDS_PER_10S,
+        ROOMS_PER_CONNECTION,
+        TLS_ROOTS,
+    ];
 }
 
 /// Names of the table's key attributes and of its TTL attribute.
