@@ -38,7 +38,10 @@ impl Context {
             region: settings.region.clone(),
             endpoint: "http://127.0.0.1:4620".to_owned(),
             data: None,
-            iam: Arc::new(Iam::open(store.clone(), faults.clone(), ACCOUNT).expect("failed to open IAM")),
+            iam: Arc::new(
+                Iam::open(store.clone(), faults.clone(), ACCOUNT, &settings.region)
+                    .expect("failed to open IAM"),
+            ),
             logs: Arc::new(Logs::open(None, ACCOUNT, &settings.region).expect("failed to open the logs")),
             store,
             settings,

@@ -13,6 +13,9 @@ mod glob;
 mod iam;
 mod lambda;
 mod logs;
+mod rest;
+mod query;
+mod sigv4;
 mod store;
 mod websocket;
 
