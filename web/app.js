@@ -1,0 +1,76 @@
+// Starts the app: settings from the server, who this is, then the chat until they sign out.
+
+import { ChatClient } from "./chat-client.js";
+import { Conversations } from "./app/conversations.js";
+import { chatView } from "./app/chat-view.js";
+import * as memory from "./app/memory.js";
+import { signIn } from "./app/sign-in.js";
+import { subjectOf } from "./app/token.js";
+
+const welcome = /** @type {HTMLElement} */ (document.getElementById("welcome"));
+const chat = /** @type {HTMLElement} */ (document.getElementById("chat"));
+
+/** @returns {Promise<{ url: string, mode: "open" | "token", stage: string }>} */
+async function settings() {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      const answer = await fetch("config.json", { cache: "no-store" });
+      if (answer.ok) return await answer.json();
+    } catch {
+      // The server is restarting, most likely.
+    }
+    await new Promise((resolve) => setTimeout(resolve, Math.min(5_000, 250 * 2 ** attempt)));
+  }
+}
+
+/**
+ * @param {{ url: string, mode: "open" | "token", stage: string }} config
+ * @param {string} [problem] why the last sign-in did not last
+ */
+async function run(config, problem) {
+  const who = await signIn(welcome, config, problem);
+  const storage = await memory.clientStorage(who.name);
+  const client = new ChatClient({
+    url: config.url,
+    device: memory.deviceId(),
+    storage,
+    ...(who.token ? { token: who.token } : { user: who.name }),
+  });
+  /** @type {ReturnType<typeof chatView> | undefined} */
+  let view;
+  const conversations = new Conversations(client, memory.readMarks(who.name), (change) => view?.changed(change));
+  view = chatView(chat, { client, conversations, me: who.name, stage: config.stage, signOut });
+  welcome.hidden = true;
+  chat.hidden = false;
+  view.start();
+
+  const leaving = () => client.flush();
+  window.addEventListener("pagehide", leaving);
+  client.on("state", ({ state, error }) => {
+    if (state === "closed" && error) end(error.message);
+  });
+  client.connect().catch(() => {});
+
+  function signOut() {
+    memory.forgetName();
+    end();
+  }
+
+  /** @param {string} [why] */
+  function end(why) {
+    window.removeEventListener("pagehide", leaving);
+    client.close();
+    view?.stop();
+    chat.hidden = true;
+    chat.replaceChildren();
+    if (why) memory.forgetName();
+    void run(config, why);
+  }
+}
+
+const config = await settings();
+if (config.mode === "token" && subjectOf(memory.rememberedToken()) === null) memory.rememberToken("");
+void run(config);
+
+// The shell then opens without the server too, and connects when it is back.
+navigator.serviceWorker?.register("sw.js", { updateViaCache: "none" }).catch(() => {});
