@@ -1,1 +1,52 @@
+//! What the chat consists of on AWS ([`chat`]), and the engine that brings an account there: observe, plan, apply.
+//!
+//! The account is the state: nothing is remembered between runs. Every resource has a deterministic name or carries
+//! the ownership tags of its app and stage, so [`observe`] finds all of them again, [`plan`] compares them with what
+//! is declared, and [`apply`] carries the difference out. Destroying a stage is deploying the empty stack.
+//!
+//! ```text
+//! let stage    = Settings::load(path)?.stage("local")?;
+//! let aws      = Aws::connect(&Target::new(&stage)).await?;
+//! let stack    = chat::stack(&stage, aws.identity().await?, &artifacts)?;   // or Stack::empty(scope) to destroy
+//! let observed = observe(&aws, stack.scope()).await?;
+//! let plan     = plan(&stack, &observed, &PlanOptions::of(&stage))?;
+//! let outcome  = apply(&aws, &stack, &plan, &events, &cancel).await?;
+//! let status   = status::of(&observe(&aws, stack.scope()).await?, stack.scope());
+//! ```
+//!
+//! This crate never prints: progress is an [`Event`], failure an [`Error`] that says what to do next.
 
+mod address;
+mod apply;
+pub mod artifact;
+mod aws;
+mod call;
+pub mod chat;
+pub mod code;
+mod error;
+mod event;
+mod graph;
+pub mod logs;
+mod names;
+mod observe;
+mod pace;
+mod plan;
+mod policy;
+mod resource;
+mod resources;
+mod retry;
+pub mod settings;
+pub mod status;
+
+pub use address::{Address, Kind};
+pub use apply::{Outcome, apply, verify_gone};
+pub use artifact::{Artifact, Artifacts};
+pub use aws::{Aws, Identity, StaticCredentials, Target};
+pub use chat_functions::contract::Handler;
+pub use error::{AwsFailure, Error};
+pub use event::{Event, Events};
+pub use names::{AppName, BadName, Scope, StageName};
+pub use observe::{Observed, observe};
+pub use plan::{Action, Plan, PlanOptions, PropertyChange, Refusal, Step, plan};
+pub use resource::{Live, Stack};
+pub use settings::{Settings, SettingsError, StageSettings};

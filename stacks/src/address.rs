@@ -1,0 +1,73 @@
+//! How a resource is called inside a stack: its kind and a name that is unique among that kind.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// The kinds of resources, in the order in which a plan lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    Table,
+    LogGroup,
+    Role,
+    Policy,
+    Function,
+    Alias,
+    Permission,
+    Api,
+    Authorizer,
+    Integration,
+    IntegrationResponse,
+    Route,
+    RouteResponse,
+    Deployment,
+    Stage,
+}
+
+impl Kind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::LogGroup => "log-group",
+            Self::Role => "role",
+            Self::Policy => "policy",
+            Self::Function => "function",
+            Self::Alias => "alias",
+            Self::Permission => "permission",
+            Self::Api => "api",
+            Self::Authorizer => "authorizer",
+            Self::Integration => "integration",
+            Self::IntegrationResponse => "integration-response",
+            Self::Route => "route",
+            Self::RouteResponse => "route-response",
+            Self::Deployment => "deployment",
+            Self::Stage => "stage",
+        }
+    }
+}
+
+/// The address of a resource: `function/connect`, `route/$default`, `permission/connect/authorizer`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    pub kind: Kind,
+    pub name: String,
+}
+
+impl Address {
+    pub fn new(kind: Kind, name: impl Into<String>) -> Self {
+        Self { kind, name: name.into() }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind.name(), self.name)
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

@@ -1,0 +1,230 @@
+//! Carries a plan out: every step as soon as what it needs is there, the longest path first. It makes no choices of
+//! its own. What was created serves before what is no longer declared goes.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use serde::Serialize;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::address::Address;
+use crate::aws::Aws;
+use crate::call::{Cx, Locks};
+use crate::error::Error;
+use crate::event::{Event, Events};
+use crate::graph::Graph;
+use crate::names::Scope;
+use crate::observe::observe;
+use crate::plan::{Action, Plan, Step};
+use crate::resource::{Outputs, Stack, Values};
+use crate::resources;
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Outcome {
+    pub done: Vec<Address>,
+    pub elapsed_ms: u64,
+}
+
+/// Carries out `plan`, which must be of this `stack`. When a step fails or `cancel` is triggered, what is in flight is
+/// finished and nothing new is begun.
+///
+/// # Errors
+/// [`Error::Apply`] with every failure and everything skipped; [`Error::Cancelled`] if nothing failed.
+pub async fn apply(
+    aws: &Aws,
+    stack: &Stack,
+    plan: &Plan,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> Result<Outcome, Error> {
+    let started = Instant::now();
+    let locks = Locks::default();
+    let surroundings = Surroundings { aws, stack, scope: &plan.scope, events, cancel, locks: &locks };
+    let mut progress = Progress { outputs: plan.outputs.clone(), ..Progress::default() };
+    // Cut over once: the old serves until the new does, so nothing goes before everything else has come.
+    for phase in [Phase::Make, Phase::DeleteReplaced, Phase::Delete] {
+        let steps: Vec<&Step> = plan.steps.iter().filter(|step| phase.includes(step.action)).collect();
+        surroundings.run(&steps, phase, &mut progress).await?;
+    }
+    progress.outcome(started.elapsed())
+}
+
+/// Looks whether a destroy left anything of the stage behind.
+///
+/// # Errors
+/// [`Error::LeftBehind`] names it.
+pub async fn verify_gone(aws: &Aws, scope: &Scope) -> Result<(), Error> {
+    let observed = observe(aws, scope).await?;
+    let left: Vec<Address> =
+        observed.iter().filter(|(_, live)| live.owned).map(|(address, _)| address.clone()).collect();
+    if left.is_empty() { Ok(()) } else { Err(Error::LeftBehind(left)) }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Make,
+    /// The old ones of replacements, once the new ones have taken over.
+    DeleteReplaced,
+    Delete,
+}
+
+impl Phase {
+    fn includes(self, action: Action) -> bool {
+        match self {
+            Self::Make => action != Action::Delete,
+            Self::DeleteReplaced => action == Action::Replace,
+            Self::Delete => action == Action::Delete,
+        }
+    }
+
+    /// A replacement was announced when its new resource was made.
+    fn is_announced(self) -> bool {
+        self != Self::DeleteReplaced
+    }
+}
+
+/// What stays the same for the whole run.
+struct Surroundings<'a> {
+    aws: &'a Aws,
+    stack: &'a Stack,
+    scope: &'a Scope,
+    events: &'a Events,
+    cancel: &'a CancellationToken,
+    locks: &'a Locks,
+}
+
+/// What has become of the steps so far.
+#[derive(Default)]
+struct Progress {
+    outputs: Outputs,
+    done: Vec<Address>,
+    failed: Vec<(Address, Error)>,
+    skipped: Vec<Address>,
+}
+
+struct Finished<'a> {
+    step: &'a Step,
+    result: Result<Values, Error>,
+    elapsed: Duration,
+}
+
+impl Surroundings<'_> {
+    async fn run(&self, steps: &[&Step], phase: Phase, progress: &mut Progress) -> Result<(), Error> {
+        let graph = Graph::new(steps.iter().map(|step| (step.resource.clone(), step.after.clone())))?;
+        let urgency = graph.urgency();
+        let mut waiting: Vec<&Step> = steps.to_vec();
+        waiting.sort_by_key(|step| std::cmp::Reverse(urgency.get(&step.resource).copied().unwrap_or_default()));
+        let mut unfinished: HashSet<Address> = steps.iter().map(|step| step.resource.clone()).collect();
+        let mut in_flight = FuturesUnordered::new();
+        loop {
+            // After a failure or a cancellation nothing new is begun; what is in flight is drained.
+            if progress.failed.is_empty() && !self.cancel.is_cancelled() {
+                let (ready, blocked): (Vec<&Step>, Vec<&Step>) =
+                    waiting.into_iter().partition(|step| step.after.iter().all(|need| !unfinished.contains(need)));
+                waiting = blocked;
+                for step in ready {
+                    in_flight.push(self.execute(step, phase, progress.outputs.clone()));
+                }
+            }
+            let Some(Finished { step, result, elapsed }) = in_flight.next().await else { break };
+            unfinished.remove(&step.resource);
+            self.record(step, phase, result, elapsed, progress);
+        }
+        for step in waiting {
+            self.skip(step, phase, progress);
+        }
+        Ok(())
+    }
+
+    async fn execute<'s>(&self, step: &'s Step, phase: Phase, outputs: Outputs) -> Finished<'s> {
+        let started = Instant::now();
+        let (resource, action) = (step.resource.clone(), step.action);
+        if phase.is_announced() {
+            self.events.send(Event::Started { resource: resource.clone(), action });
+        }
+        let cx = Cx {
+            aws: self.aws,
+            scope: self.scope,
+            address: Some(resource.clone()),
+            outputs,
+            events: self.events,
+            locks: self.locks,
+        };
+        let result = match phase {
+            Phase::Make => self.make(&cx, step).await,
+            // It went with what contained it.
+            Phase::Delete if step.deleted_with.is_some() => Ok(Values::new()),
+            Phase::Delete | Phase::DeleteReplaced => match &step.live {
+                Some(live) => resources::delete(&cx, resource.kind, live).await.map(|()| Values::new()),
+                None => Err(Error::bug(format!("{resource} is deleted but was not observed"))),
+            },
+        };
+        Finished { step, result: result.map_err(|error| error.at(&resource)), elapsed: started.elapsed() }
+    }
+
+    async fn make(&self, cx: &Cx<'_>, step: &Step) -> Result<Values, Error> {
+        let resource = self.stack.get(&step.resource);
+        let resource = resource.ok_or_else(|| Error::bug(format!("{} is not in the stack", step.resource)))?;
+        // A replacement is made as if there were nothing.
+        let live = step.live.as_ref().filter(|_| step.action != Action::Replace);
+        resource.converge(cx, live).await
+    }
+
+    fn record(
+        &self,
+        step: &Step,
+        phase: Phase,
+        result: Result<Values, Error>,
+        elapsed: Duration,
+        progress: &mut Progress,
+    ) {
+        let (resource, action) = (step.resource.clone(), step.action);
+        match result {
+            Ok(values) => {
+                if phase == Phase::Make {
+                    progress.outputs.insert(resource.clone(), values);
+                }
+                if phase.is_announced() {
+                    self.events.send(Event::Done { resource: resource.clone(), action, elapsed_ms: millis(elapsed) });
+                    progress.done.push(resource);
+                }
+            }
+            Err(error) => {
+                self.events.send(Event::Failed { resource: resource.clone(), action, error: error.to_string() });
+                progress.failed.push((resource, error));
+            }
+        }
+    }
+
+    fn skip(&self, step: &Step, phase: Phase, progress: &mut Progress) {
+        if !phase.is_announced() {
+            return;
+        }
+        let reason = match progress.failed.first() {
+            Some((failed, _)) => format!("{failed} failed"),
+            None => "the run was stopped".to_owned(),
+        };
+        self.events.send(Event::Skipped { resource: step.resource.clone(), action: step.action, reason });
+        progress.skipped.push(step.resource.clone());
+    }
+}
+
+impl Progress {
+    fn outcome(self, elapsed: Duration) -> Result<Outcome, Error> {
+        if !self.failed.is_empty() {
+            return Err(Error::Apply { failed: self.failed, skipped: self.skipped });
+        }
+        if !self.skipped.is_empty() {
+            return Err(Error::Cancelled { skipped: self.skipped });
+        }
+        Ok(Outcome { done: self.done, elapsed_ms: millis(elapsed) })
+    }
+}
+
+fn millis(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}

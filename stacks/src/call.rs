@@ -1,0 +1,171 @@
+//! One AWS call, as every resource makes it: paced where the control plane is, retried by the rules of
+//! [`crate::retry`], and reported.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::request_id::RequestId;
+use tokio::time::Instant;
+
+use crate::address::Address;
+use crate::aws::Aws;
+use crate::error::{AwsFailure, Error};
+use crate::event::{Event, Events};
+use crate::names::Scope;
+use crate::resource::{Desired, Live, Outputs, Resource};
+use crate::retry;
+
+/// What a resource is given to work with.
+pub(crate) struct Cx<'a> {
+    pub(crate) aws: &'a Aws,
+    pub(crate) scope: &'a Scope,
+    pub(crate) address: Option<Address>,
+    pub(crate) outputs: Outputs,
+    pub(crate) events: &'a Events,
+    pub(crate) locks: &'a Locks,
+}
+
+impl Cx<'_> {
+    /// Makes a call of a service that needs no pacing.
+    pub(crate) async fn call<T, E, Fut>(&self, operation: &'static str, send: impl Fn() -> Fut) -> Result<T, AwsFailure>
+    where
+        Fut: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
+    {
+        let started = Instant::now();
+        let mut attempt = 0;
+        loop {
+            let failure = match send().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => AwsFailure::of(operation, &error),
+            };
+            let Some(wait) = retry::wait_before_next(&failure, attempt, started.elapsed()) else {
+                return Err(failure);
+            };
+            attempt += 1;
+            self.report_retry(&failure, wait);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Makes a call of API Gateway's control plane, which is limited for the whole account.
+    pub(crate) async fn gateway<T, E, Fut>(&self, operation: &'static str, send: impl Fn() -> Fut) -> Result<T, AwsFailure>
+    where
+        Fut: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
+    {
+        self.call(operation, || async {
+            self.aws.pace.take().await;
+            send().await
+        })
+        .await
+    }
+
+    fn report_retry(&self, failure: &AwsFailure, wait: Duration) {
+        if let Some(resource) = &self.address {
+            self.events.send(Event::Retrying {
+                resource: resource.clone(),
+                operation: failure.operation.to_owned(),
+                code: failure.code.clone().unwrap_or_default(),
+                message: failure.message.clone(),
+                wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            });
+        }
+    }
+
+    pub(crate) fn progress(&self, detail: impl Into<String>) {
+        if let Some(resource) = &self.address {
+            self.events.send(Event::Progress { resource: resource.clone(), detail: detail.into() });
+        }
+    }
+
+    /// An output of a resource that this one needs.
+    pub(crate) fn output(&self, address: &Address, name: &str) -> Result<&str, Error> {
+        self.outputs.get(address, name).ok_or_else(|| Error::bug(format!("{address} did not tell its {name}")))
+    }
+
+    /// The properties of `resource` that differ from `live`, now that everything it needs is known.
+    pub(crate) fn drifted(&self, resource: &dyn Resource, live: Option<&Live>) -> Result<Vec<&'static str>, Error> {
+        let desired = self.resolved(resource)?;
+        Ok(match live {
+            Some(live) => desired.drifted(&live.properties),
+            None => desired.iter().map(|(name, _)| name).collect(),
+        })
+    }
+
+    fn resolved(&self, resource: &dyn Resource) -> Result<Desired, Error> {
+        let desired = resource.desired(&self.outputs);
+        let unknown = desired.iter().find(|(_, value)| value.is_none()).map(|(name, _)| name);
+        match unknown {
+            Some(name) => Err(Error::bug(format!("{} is applied before its {name} is known", resource.address()))),
+            None => Ok(desired),
+        }
+    }
+
+    /// Polls until `look` finds what it waits for. `what` completes the sentence "waiting until …".
+    pub(crate) async fn wait<T, Fut>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut look: impl FnMut() -> Fut,
+    ) -> Result<T, Error>
+    where
+        Fut: Future<Output = Result<Option<T>, Error>>,
+    {
+        let started = Instant::now();
+        // Short first: the cloud on one machine is ready at once. Then towards what a region takes.
+        let mut pause = Duration::from_millis(5);
+        loop {
+            if let Some(found) = look().await? {
+                return Ok(found);
+            }
+            if started.elapsed() > limit {
+                return Err(Error::TimedOut {
+                    resource: self.address.clone().unwrap_or_else(|| Address::new(crate::address::Kind::Stage, "")),
+                    what: format!("waited until {what}"),
+                    seconds: limit.as_secs(),
+                });
+            }
+            if pause > Duration::from_millis(100) {
+                self.progress(format!("waiting until {what}"));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+}
+
+/// One lock a name, for writes of which AWS loses all but one when they are made at the same time.
+#[derive(Debug, Default)]
+pub(crate) struct Locks(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Locks {
+    pub(crate) async fn hold(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.entry(name.to_owned()).or_default().clone()
+        };
+        lock.lock_owned().await
+    }
+}
+
+/// An answer that may be "there is no such thing".
+pub(crate) trait OrAbsent<T> {
+    /// Turns the failure with this code into `None`.
+    fn or_absent(self, code: &str) -> Result<Option<T>, AwsFailure>;
+}
+
+impl<T> OrAbsent<T> for Result<T, AwsFailure> {
+    fn or_absent(self, code: &str) -> Result<Option<T>, AwsFailure> {
+        match self {
+            Ok(answer) => Ok(Some(answer)),
+            Err(failure) if failure.is(code) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+}

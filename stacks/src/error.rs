@@ -1,0 +1,218 @@
+//! Every way in which a deploy can fail, each saying which resource, what AWS answered, and what to do next.
+
+use std::fmt;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::request_id::RequestId;
+
+use crate::address::Address;
+use crate::plan::Refusal;
+
+/// A failed plan, deploy, destroy or look-up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Settings(#[from] Box<crate::settings::SettingsError>),
+
+    /// A call that AWS refused, or that never reached it.
+    #[error("{}{failure}", on(.resource.as_ref()))]
+    Aws { resource: Option<Address>, failure: Box<AwsFailure> },
+
+    /// The plan must not be carried out as it is.
+    #[error("the plan is refused:\n{}", list(.0))]
+    Refused(Vec<Refusal>),
+
+    /// Part of the plan failed; what could be finished was.
+    #[error("{}", partly(.failed, .skipped))]
+    Apply { failed: Vec<(Address, Error)>, skipped: Vec<Address> },
+
+    /// The run was asked to stop; what was in flight was finished.
+    #[error("stopped before {} of the plan's steps; run the same command again to go on", .skipped.len())]
+    Cancelled { skipped: Vec<Address> },
+
+    /// AWS did not get there in time.
+    #[error("{resource}: {what} for more than {seconds} s; run the same command again to go on")]
+    TimedOut { resource: Address, what: String, seconds: u64 },
+
+    /// A resource that AWS itself reports as failed.
+    #[error("{resource}: {what}")]
+    Unhealthy { resource: Address, what: String },
+
+    /// The handlers cannot be packed or uploaded as they are.
+    #[error("{what}")]
+    Artifact { what: String },
+
+    /// Destroy went through, but these still carry the stage's tags.
+    #[error("still there after the destroy: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    LeftBehind(Vec<Address>),
+
+    /// The stage has not been deployed.
+    #[error("nothing is deployed for app {app}, stage {stage}; `chatctl deploy --stage {stage}` does it")]
+    NotDeployed { app: String, stage: String },
+
+    /// A mistake in this program.
+    #[error("internal error: {0}; please report it")]
+    Bug(String),
+}
+
+impl Error {
+    pub(crate) fn bug(what: impl Into<String>) -> Self {
+        Self::Bug(what.into())
+    }
+
+    /// Names the resource that a failed call was about.
+    pub(crate) fn at(self, address: &Address) -> Self {
+        match self {
+            Self::Aws { resource: None, failure } => Self::Aws { resource: Some(address.clone()), failure },
+            other => other,
+        }
+    }
+
+    /// The AWS error code, if AWS answered with one.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Aws { failure, .. } => failure.code.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What to do about it, if there is more to say than the message does.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Settings(error) => error.help.clone(),
+            Self::Aws { failure, .. } => failure.help(),
+            Self::Apply { failed, .. } => {
+                let help = failed.iter().find_map(|(_, error)| error.help()).unwrap_or_default();
+                Some(format!("{help}\nrun the same command again to go on from here").trim().to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn on(resource: Option<&Address>) -> String {
+    resource.map(|address| format!("{address}: ")).unwrap_or_default()
+}
+
+fn list(refusals: &[Refusal]) -> String {
+    refusals.iter().map(|refusal| format!("  {refusal}")).collect::<Vec<_>>().join("\n")
+}
+
+fn partly(failed: &[(Address, Error)], skipped: &[Address]) -> String {
+    let mut lines: Vec<String> = failed.iter().map(|(_, error)| error.to_string()).collect();
+    if !skipped.is_empty() {
+        lines.push(format!("skipped: {}", skipped.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
+    }
+    lines.join("\n")
+}
+
+/// What became of one AWS call, reduced to what a decision or a reader needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsFailure {
+    /// `CreateRole`.
+    pub operation: &'static str,
+    /// The typed code of the answer; absent when there was none.
+    pub code: Option<String>,
+    pub message: String,
+    pub request_id: Option<String>,
+    /// HTTP status; absent when there was no answer.
+    pub status: Option<u16>,
+    /// Whether the call may have taken effect although it failed: no answer came, or the service broke down.
+    pub ambiguous: bool,
+}
+
+impl AwsFailure {
+    pub(crate) fn of<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
+    {
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        match error {
+            SdkError::ServiceError(context) => {
+                let error = context.err();
+                Self {
+                    operation,
+                    code: error.code().map(str::to_owned),
+                    message: error.message().map_or_else(|| error.to_string(), str::to_owned),
+                    request_id: error.request_id().map(str::to_owned),
+                    status,
+                    ambiguous: status.is_some_and(|status| status >= 500),
+                }
+            }
+            other => Self {
+                operation,
+                code: None,
+                message: chain(other),
+                request_id: None,
+                status,
+                // Only a request that was never built certainly did not happen.
+                ambiguous: !matches!(other, SdkError::ConstructionFailure(_)),
+            },
+        }
+    }
+
+    /// Whether this is the failure called `code`. IAM's codes are written with and without the suffix `Exception`,
+    /// depending on who renders them.
+    pub(crate) fn is(&self, code: &str) -> bool {
+        let bare = |code: &str| code.strip_suffix("Exception").unwrap_or(code).to_owned();
+        self.code.as_deref().is_some_and(|found| bare(found) == bare(code))
+    }
+
+    fn help(&self) -> Option<String> {
+        let code = self.code.as_deref().unwrap_or_default();
+        let action = self.operation;
+        Some(match code {
+            "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
+                format!("the principal that deploys needs permission for {action}")
+            }
+            "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidSignatureException"
+            | "SignatureDoesNotMatch" | "MissingAuthenticationToken" => {
+                "check the credentials: the access key is unknown there, or the secret does not belong to it".into()
+            }
+            "ExpiredToken" | "ExpiredTokenException" => "the session has expired: sign in again".into(),
+            "LimitExceededException" | "LimitExceeded" | "ServiceQuotaExceededException" => {
+                "a quota of the account is used up: raise it or remove what is not needed".into()
+            }
+            "" if self.status.is_none() => {
+                "no answer: check that the endpoint is running and can be reached, and the credentials are there".into()
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for AwsFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} failed: ", self.operation)?;
+        if let Some(code) = &self.code {
+            write!(f, "{code}: ")?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(id) = &self.request_id {
+            write!(f, " (request {id})")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<AwsFailure> for Error {
+    fn from(failure: AwsFailure) -> Self {
+        Self::Aws { resource: None, failure: Box::new(failure) }
+    }
+}
+
+/// An error and its causes in one line: the SDK puts the interesting part last.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

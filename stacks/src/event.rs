@@ -1,0 +1,45 @@
+//! What happens while a plan is carried out, as values: the caller renders them as a live tree, plain lines or JSON.
+
+use serde::Serialize;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::address::Address;
+use crate::plan::Action;
+
+/// One thing that happened. Serialised, it is one JSON object tagged by `event`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A resource is being worked on.
+    Started { resource: Address, action: Action },
+    /// What it is waiting for or doing now: `waiting until the table is active`.
+    Progress { resource: Address, detail: String },
+    /// AWS said to come back later; it is tried again after `wait_ms`.
+    Retrying { resource: Address, operation: String, code: String, message: String, wait_ms: u64 },
+    Done { resource: Address, action: Action, elapsed_ms: u64 },
+    Failed { resource: Address, action: Action, error: String },
+    /// Not tried: something it needs failed, or the run was cancelled.
+    Skipped { resource: Address, action: Action, reason: String },
+}
+
+/// Where events go. Cheap to clone; a receiver that is gone is no error.
+#[derive(Clone, Debug, Default)]
+pub struct Events(Option<UnboundedSender<Event>>);
+
+impl Events {
+    pub fn to(sender: UnboundedSender<Event>) -> Self {
+        Self(Some(sender))
+    }
+
+    /// Nobody is watching.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn send(&self, event: Event) {
+        if let Some(sender) = &self.0 {
+            // The watcher may have gone away; the work goes on.
+            let _ = sender.send(event);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What is there of a stage: found by name, path and tag, all kinds at the same time. Nothing is remembered between
+//! runs, so this finds left-overs of killed runs and parts that are no longer declared as well.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
+
+use crate::address::Address;
+use crate::aws::Aws;
+use crate::call::{Cx, Locks};
+use crate::error::Error;
+use crate::event::Events;
+use crate::names::Scope;
+use crate::resource::{Live, Outputs};
+use crate::resources;
+
+/// Everything of one stage that exists, by address.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed(BTreeMap<Address, Live>);
+
+impl Observed {
+    pub fn get(&self, address: &Address) -> Option<&Live> {
+        self.0.get(address)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Address, &Live)> {
+        self.0.iter()
+    }
+
+    /// Whether nothing of the stage exists.
+    pub fn is_empty(&self) -> bool {
+        !self.0.values().any(|live| live.owned)
+    }
+
+    pub(crate) fn outputs(&self) -> Outputs {
+        let mut outputs = Outputs::default();
+        for (address, live) in &self.0 {
+            outputs.insert(address.clone(), live.outputs.clone());
+        }
+        outputs
+    }
+}
+
+impl FromIterator<(Address, Live)> for Observed {
+    fn from_iter<I: IntoIterator<Item = (Address, Live)>>(found: I) -> Self {
+        Self(found.into_iter().collect())
+    }
+}
+
+/// What one kind of resource found.
+pub(crate) type Found = Vec<(Address, Live)>;
+
+/// Observes everything of a stage. On a deployed stage it takes three rounds of calls: the API, its parts, and the
+/// parts of those.
+pub async fn observe(aws: &Aws, scope: &Scope) -> Result<Observed, Error> {
+    let (events, locks) = (Events::none(), Locks::default());
+    let cx = Cx { aws, scope, address: None, outputs: Outputs::default(), events: &events, locks: &locks };
+    let found = try_join_all(resources::observers(&cx)).await?;
+    Ok(found.into_iter().flatten().collect())
+}

@@ -1,0 +1,363 @@
+//! A Lambda function on `provided.al2023`: code, configuration, and the published version of both. What serves is the
+//! version behind the [alias](super::alias); changing a function changes nothing until that moves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput;
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::{
+    Architecture, Environment, FunctionCode, FunctionConfiguration, LastUpdateStatus, Runtime, State,
+};
+use chat_functions::contract::Handler;
+use futures_util::future::try_join4;
+use serde_json::{Value, json};
+
+use super::{alias, log_group, ownership, permission, policy, require_owned, role, tag_map, tags_property};
+use crate::address::{Address, Kind};
+use crate::artifact::Artifact;
+use crate::aws::Identity;
+use crate::call::{Cx, OrAbsent};
+use crate::error::Error;
+use crate::names::Scope;
+use crate::observe::Found;
+use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
+
+/// A function is ready within seconds; an image that does not start takes longest to say so.
+const READY_WITHIN: Duration = Duration::from_secs(180);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Function {
+    pub(crate) scope: Scope,
+    pub(crate) handler: Handler,
+    pub(crate) identity: Identity,
+    pub(crate) artifact: Artifact,
+    pub(crate) memory_mb: u32,
+    pub(crate) timeout_s: u32,
+    pub(crate) architecture: &'static str,
+    pub(crate) environment: BTreeMap<&'static str, Variable>,
+}
+
+/// The value of an environment variable.
+#[derive(Clone, Debug)]
+pub(crate) enum Variable {
+    Known(String),
+    /// The API's endpoint over HTTP, with the stage: where `@connections` is.
+    CallbackUrl { api: Address },
+}
+
+impl Variable {
+    fn value(&self, scope: &Scope, outputs: &Outputs) -> Option<String> {
+        match self {
+            Self::Known(value) => Some(value.clone()),
+            Self::CallbackUrl { api } => {
+                let endpoint = outputs.get(api, "endpoint")?;
+                // `wss://` becomes `https://`, and `ws://`, which only a cloud on one machine has, `http://`.
+                Some(format!("{}/{}", endpoint.replacen("ws", "http", 1), scope.stage))
+            }
+        }
+    }
+}
+
+pub(crate) fn address(part: &str) -> Address {
+    Address::new(Kind::Function, part)
+}
+
+/// The ARN of a function, which is known before it exists.
+pub(crate) fn arn(identity: &Identity, name: &str) -> String {
+    let Identity { partition, region, account, .. } = identity;
+    format!("arn:{partition}:lambda:{region}:{account}:function:{name}")
+}
+
+impl Function {
+    fn name(&self) -> String {
+        self.scope.function(self.handler)
+    }
+
+    fn role_arn(&self) -> String {
+        let Identity { partition, account, .. } = &self.identity;
+        format!("arn:{partition}:iam::{account}:role{}{}", self.scope.role_path(), self.name())
+    }
+
+    fn environment(&self, outputs: &Outputs) -> Option<BTreeMap<&'static str, String>> {
+        let values = self.environment.iter();
+        values.map(|(name, variable)| Some((*name, variable.value(&self.scope, outputs)?))).collect()
+    }
+
+    fn sdk_environment(&self, outputs: &Outputs) -> Environment {
+        let variables = self.environment(outputs).unwrap_or_default();
+        let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        // Always sent: left out, variables that are no longer declared would stay. aws-facts, Lambda 2.
+        Environment::builder().set_variables(Some(variables)).build()
+    }
+}
+
+#[async_trait]
+impl Resource for Function {
+    fn address(&self) -> Address {
+        address(self.handler.name())
+    }
+
+    fn needs(&self) -> Vec<Address> {
+        // The log group first, or Lambda's first invocation could make one of its own. The policy first, or the first
+        // invocation could be refused what it needs.
+        let mut needs = vec![
+            role::address(self.handler.name()),
+            policy::address_of(self.handler),
+            log_group::address(self.handler.name()),
+        ];
+        needs.extend(self.environment.values().filter_map(|variable| match variable {
+            Variable::Known(_) => None,
+            Variable::CallbackUrl { api } => Some(api.clone()),
+        }));
+        needs
+    }
+
+    fn desired(&self, outputs: &Outputs) -> Desired {
+        Desired::new()
+            .with("code_sha256", self.artifact.sha256())
+            .with("runtime", Runtime::Providedal2023.as_str())
+            .with("handler", "bootstrap")
+            .with("architecture", self.architecture)
+            .with("memory_mb", self.memory_mb)
+            .with("timeout_s", self.timeout_s)
+            .with("role", self.role_arn())
+            .with_later("environment", self.environment(outputs).map(|variables| json!(variables)))
+            // What serves is published: false after a run that was killed in between.
+            .with("published", true)
+            .with("tags", tags_property(&self.scope))
+    }
+
+    fn volatile(&self) -> &'static [&'static str] {
+        &["version"]
+    }
+
+    async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
+        let mut live = live.cloned();
+        if live.is_none() {
+            match self.create(cx).await? {
+                Some(version) => return Ok(self.outputs(version)),
+                None => live = Some(require_owned(cx, find(cx, self.handler.name()).await?)?),
+            }
+        }
+        let drift = cx.drifted(self, live.as_ref())?;
+        let drifted = |properties: &[&str]| properties.iter().any(|property| drift.contains(property));
+        let mut version = live.as_ref().and_then(|live| live.outputs.get("version").cloned());
+        // Configuration, wait, code, wait: aws-facts, Lambda 2.
+        let reconfigured = drifted(&["runtime", "handler", "memory_mb", "timeout_s", "role", "environment"]);
+        if reconfigured {
+            self.update_configuration(cx).await?;
+        }
+        if drifted(&["code_sha256", "architecture"]) {
+            version = Some(upload(cx, &self.name(), &self.artifact, self.architecture).await?);
+        } else if reconfigured || drifted(&["published"]) || version.is_none() {
+            version = Some(self.publish(cx).await?);
+        }
+        if drifted(&["tags"]) {
+            let arn = arn(&self.identity, &self.name());
+            cx.call("TagResource", || {
+                cx.aws.lambda.tag_resource().resource(&arn).set_tags(Some(tag_map(&self.scope))).send()
+            })
+            .await?;
+        }
+        Ok(self.outputs(version.unwrap_or_default()))
+    }
+}
+
+impl Function {
+    fn outputs(&self, version: String) -> Values {
+        Values::from([("arn", arn(&self.identity, &self.name())), ("version", version)])
+    }
+
+    /// The version it was published as, or nothing if there is such a function already.
+    async fn create(&self, cx: &Cx<'_>) -> Result<Option<String>, Error> {
+        let code = FunctionCode::builder().zip_file(Blob::new(self.artifact.zip())).build();
+        let created = cx
+            .call("CreateFunction", || {
+                cx.aws
+                    .lambda
+                    .create_function()
+                    .function_name(self.name())
+                    .description(format!("{}: {}", self.scope.prefix(), self.handler))
+                    .runtime(Runtime::Providedal2023)
+                    .handler("bootstrap")
+                    .architectures(Architecture::from(self.architecture))
+                    .memory_size(i32::try_from(self.memory_mb).unwrap_or(i32::MAX))
+                    .timeout(i32::try_from(self.timeout_s).unwrap_or(i32::MAX))
+                    .role(self.role_arn())
+                    .environment(self.sdk_environment(&cx.outputs))
+                    .code(code.clone())
+                    .publish(true)
+                    .set_tags(Some(tag_map(&self.scope)))
+                    .send()
+            })
+            .await;
+        match created {
+            Ok(answer) => Ok(Some(answer.version.unwrap_or_default())),
+            Err(failure) if failure.is("ResourceConflictException") && failure.message.contains("already exist") => {
+                Ok(None)
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    async fn update_configuration(&self, cx: &Cx<'_>) -> Result<(), Error> {
+        cx.call("UpdateFunctionConfiguration", || {
+            cx.aws
+                .lambda
+                .update_function_configuration()
+                .function_name(self.name())
+                .runtime(Runtime::Providedal2023)
+                .handler("bootstrap")
+                .memory_size(i32::try_from(self.memory_mb).unwrap_or(i32::MAX))
+                .timeout(i32::try_from(self.timeout_s).unwrap_or(i32::MAX))
+                .role(self.role_arn())
+                .environment(self.sdk_environment(&cx.outputs))
+                .send()
+        })
+        .await?;
+        wait_until_ready(cx, &self.name(), None).await
+    }
+
+    /// Publishing what is published already gives the same version: Lambda's PublishVersion documentation.
+    async fn publish(&self, cx: &Cx<'_>) -> Result<String, Error> {
+        let answer = cx
+            .call("PublishVersion", || cx.aws.lambda.publish_version().function_name(self.name()).send())
+            .await?;
+        answer.version.ok_or_else(|| Error::bug("PublishVersion told no version"))
+    }
+}
+
+/// Uploads code and publishes it; returns the version once it can serve.
+pub(crate) async fn upload(
+    cx: &Cx<'_>,
+    name: &str,
+    artifact: &Artifact,
+    architecture: &str,
+) -> Result<String, Error> {
+    let answer = cx
+        .call("UpdateFunctionCode", || {
+            cx.aws
+                .lambda
+                .update_function_code()
+                .function_name(name)
+                .zip_file(Blob::new(artifact.zip()))
+                .architectures(Architecture::from(architecture))
+                .publish(true)
+                .send()
+        })
+        .await?;
+    let version = answer.version.ok_or_else(|| Error::bug("UpdateFunctionCode told no version"))?;
+    wait_until_ready(cx, name, None).await?;
+    Ok(version)
+}
+
+/// Waits until the function, or one version of it, can be invoked and changed.
+pub(super) async fn wait_until_ready(cx: &Cx<'_>, name: &str, version: Option<&str>) -> Result<(), Error> {
+    cx.wait("the function is ready", READY_WITHIN, || async {
+        let answer = cx
+            .call("GetFunctionConfiguration", || {
+                let request = cx.aws.lambda.get_function_configuration().function_name(name);
+                request.set_qualifier(version.map(str::to_owned)).send()
+            })
+            .await?;
+        is_ready(cx, &answer)
+    })
+    .await
+}
+
+fn is_ready(cx: &Cx<'_>, answer: &GetFunctionConfigurationOutput) -> Result<Option<()>, Error> {
+    let unhealthy = |what: Option<&str>| {
+        let resource = cx.address.clone().unwrap_or_else(|| address("?"));
+        Err(Error::Unhealthy { resource, what: what.unwrap_or("Lambda gives no reason").to_owned() })
+    };
+    match (&answer.state, &answer.last_update_status) {
+        (Some(State::Failed), _) => unhealthy(answer.state_reason()),
+        (_, Some(LastUpdateStatus::Failed)) => unhealthy(answer.last_update_status_reason()),
+        (Some(State::Pending), _) | (_, Some(LastUpdateStatus::InProgress)) => Ok(None),
+        // Inactive is asleep, not broken.
+        _ => Ok(Some(())),
+    }
+}
+
+/// The function with its alias and the permissions on that.
+pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Found, Error> {
+    let name = cx.scope.named(part);
+    let (function, alias, serving, permissions) = try_join4(
+        observe_function(cx, &name),
+        alias::observe(cx, part),
+        observe_configuration(cx, &name, alias::NAME),
+        permission::observe(cx, part),
+    )
+    .await?;
+    let Some(mut function) = function else { return Ok(Found::new()) };
+    // What serves is what is at the head: then the version that the alias has is the function's newest.
+    let version = alias.as_ref().and_then(|(_, alias)| alias.properties.get("version")).and_then(Value::as_str);
+    let head: Properties = function.properties.iter().filter(|(name, _)| **name != "tags").map(|(n, v)| (*n, v.clone())).collect();
+    let published = serving.as_ref() == Some(&head);
+    if let (true, Some(version)) = (published, version) {
+        function.outputs.insert("version", version.to_owned());
+    }
+    function.properties.insert("published", json!(published));
+    let owned = function.owned;
+    let mut found = vec![(address(part), function)];
+    found.extend(alias);
+    found.extend(permissions);
+    // Neither an alias nor a permission has tags: they belong to whom their function belongs.
+    found.iter_mut().for_each(|(_, live)| live.owned = owned);
+    Ok(found)
+}
+
+async fn find(cx: &Cx<'_>, part: &str) -> Result<Option<Live>, Error> {
+    Ok(observe(cx, part).await?.into_iter().next().map(|(_, live)| live))
+}
+
+async fn observe_function(cx: &Cx<'_>, name: &str) -> Result<Option<Live>, Error> {
+    let answer = cx
+        .call("GetFunction", || cx.aws.lambda.get_function().function_name(name).send())
+        .await
+        .or_absent("ResourceNotFoundException")?;
+    let Some(answer) = answer else { return Ok(None) };
+    let tags = answer.tags.unwrap_or_default();
+    let (tags, owned) = ownership(cx.scope, tags.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    let configuration = answer.configuration.unwrap_or_else(|| FunctionConfiguration::builder().build());
+    let arn = configuration.function_arn.clone().unwrap_or_default();
+    let mut properties = comparable(&configuration);
+    properties.insert("tags", tags);
+    Ok(Some(Live { id: name.to_owned(), properties, outputs: Values::from([("arn", arn)]), owned }))
+}
+
+/// The configuration behind a version or alias.
+async fn observe_configuration(cx: &Cx<'_>, name: &str, qualifier: &str) -> Result<Option<Properties>, Error> {
+    let answer = cx
+        .call("GetFunction", || cx.aws.lambda.get_function().function_name(name).qualifier(qualifier).send())
+        .await
+        .or_absent("ResourceNotFoundException")?;
+    Ok(answer.and_then(|answer| answer.configuration).map(|configuration| comparable(&configuration)))
+}
+
+/// The properties that say whether two versions do the same.
+fn comparable(configuration: &FunctionConfiguration) -> Properties {
+    let environment = configuration.environment.as_ref().and_then(|environment| environment.variables.as_ref());
+    let environment: BTreeMap<&String, &String> = environment.into_iter().flatten().collect();
+    let architecture = configuration.architectures().first().map_or("x86_64", Architecture::as_str);
+    Properties::from([
+        ("code_sha256", json!(configuration.code_sha256)),
+        ("runtime", json!(configuration.runtime.as_ref().map(Runtime::as_str))),
+        ("handler", json!(configuration.handler)),
+        ("architecture", json!(architecture)),
+        ("memory_mb", json!(configuration.memory_size)),
+        ("timeout_s", json!(configuration.timeout)),
+        ("role", json!(configuration.role)),
+        ("environment", json!(environment)),
+    ])
+}
+
+/// Takes versions, aliases and permissions along.
+pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
+    cx.call("DeleteFunction", || cx.aws.lambda.delete_function().function_name(&live.id).send())
+        .await
+        .or_absent("ResourceNotFoundException")?;
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! The IAM role of a function. Its path is that of the stage, so listing the path finds every role, declared or not.
+
+use async_trait::async_trait;
+use aws_sdk_iam::types::{Role as Described, Tag};
+use chat_functions::contract::Handler;
+use futures_util::future::{try_join, try_join_all};
+use serde_json::json;
+
+use super::{next_page, ownership, require_owned, tags_property};
+use crate::address::{Address, Kind};
+use crate::call::{Cx, OrAbsent};
+use crate::error::Error;
+use crate::names::Scope;
+use crate::observe::Found;
+use crate::policy;
+use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Role {
+    pub(crate) scope: Scope,
+    pub(crate) handler: Handler,
+}
+
+pub(crate) fn address(part: &str) -> Address {
+    Address::new(Kind::Role, part)
+}
+
+#[async_trait]
+impl Resource for Role {
+    fn address(&self) -> Address {
+        address(self.handler.name())
+    }
+
+    fn needs(&self) -> Vec<Address> {
+        Vec::new()
+    }
+
+    fn desired(&self, _: &Outputs) -> Desired {
+        Desired::new()
+            .with("path", self.scope.role_path())
+            .with("trust", policy::trust("lambda.amazonaws.com"))
+            .with("tags", tags_property(&self.scope))
+    }
+
+    fn fixed(&self) -> &'static [&'static str] {
+        &["path"]
+    }
+
+    async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
+        let name = self.scope.function(self.handler);
+        let trust = policy::trust("lambda.amazonaws.com").to_string();
+        let mut drift = cx.drifted(self, live)?;
+        if live.is_none() {
+            let created = cx
+                .call("CreateRole", || {
+                    cx.aws
+                        .iam
+                        .create_role()
+                        .role_name(&name)
+                        .path(self.scope.role_path())
+                        .description(format!("What {} may do", self.scope.function(self.handler)))
+                        .assume_role_policy_document(&trust)
+                        .set_tags(Some(tags(&self.scope)))
+                        .send()
+                })
+                .await;
+            match created {
+                Ok(answer) => return Ok(outputs(answer.role.as_ref())),
+                Err(failure) if failure.is("EntityAlreadyExists") => {
+                    drift = cx.drifted(self, Some(&require_owned(cx, find(cx, &name).await?)?))?;
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        if drift.contains(&"trust") {
+            cx.call("UpdateAssumeRolePolicy", || {
+                cx.aws.iam.update_assume_role_policy().role_name(&name).policy_document(&trust).send()
+            })
+            .await?;
+        }
+        if drift.contains(&"tags") {
+            cx.call("TagRole", || cx.aws.iam.tag_role().role_name(&name).set_tags(Some(tags(&self.scope))).send())
+                .await?;
+        }
+        match live {
+            Some(live) => Ok(live.outputs.clone()),
+            None => Ok(require_owned(cx, find(cx, &name).await?)?.outputs),
+        }
+    }
+}
+
+fn tags(scope: &Scope) -> Vec<Tag> {
+    scope.tags().into_iter().filter_map(|(key, value)| Tag::builder().key(key).value(value).build().ok()).collect()
+}
+
+fn outputs(role: Option<&Described>) -> Values {
+    role.map(|role| Values::from([("arn", role.arn.clone())])).unwrap_or_default()
+}
+
+/// The parts of the stack that have a role, by the stage's path.
+pub(super) async fn list(cx: &Cx<'_>) -> Result<Vec<String>, Error> {
+    let mut parts = Vec::new();
+    let mut marker = None;
+    loop {
+        let page = cx
+            .call("ListRoles", || {
+                cx.aws.iam.list_roles().path_prefix(cx.scope.role_path()).set_marker(marker.clone()).send()
+            })
+            .await?;
+        parts.extend(page.roles.iter().filter_map(|role| cx.scope.part(&role.role_name)).map(str::to_owned));
+        marker = next_page(page.marker).filter(|_| page.is_truncated);
+        if marker.is_none() {
+            return Ok(parts);
+        }
+    }
+}
+
+pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Found, Error> {
+    let live = find(cx, &cx.scope.named(part)).await?;
+    Ok(live.map(|live| (address(part), live)).into_iter().collect())
+}
+
+async fn find(cx: &Cx<'_>, name: &str) -> Result<Option<Live>, Error> {
+    let answer = cx
+        .call("GetRole", || cx.aws.iam.get_role().role_name(name).send())
+        .await
+        .or_absent("NoSuchEntity")?;
+    let Some(role) = answer.and_then(|answer| answer.role) else { return Ok(None) };
+    let (tags, owned) = ownership(cx.scope, role.tags().iter().map(|tag| (tag.key.as_str(), tag.value.as_str())));
+    let trust = role.assume_role_policy_document.as_deref().map(policy::parse);
+    let properties = Properties::from([("path", json!(role.path)), ("trust", json!(trust)), ("tags", tags)]);
+    Ok(Some(Live { id: role.role_name.clone(), properties, outputs: outputs(Some(&role)), owned }))
+}
+
+/// Everything in and on a role goes before it: aws-facts, IAM.
+pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
+    let name = &live.id;
+    let (inline, attached) = try_join(
+        cx.call("ListRolePolicies", || cx.aws.iam.list_role_policies().role_name(name).send()),
+        cx.call("ListAttachedRolePolicies", || cx.aws.iam.list_attached_role_policies().role_name(name).send()),
+    )
+    .await
+    .or_absent("NoSuchEntity")?
+    .map_or_else(Default::default, |(inline, attached)| {
+        (inline.policy_names, attached.attached_policies.unwrap_or_default())
+    });
+    let deletions = inline.iter().map(|policy| async move {
+        cx.call("DeleteRolePolicy", || cx.aws.iam.delete_role_policy().role_name(name).policy_name(policy).send())
+            .await
+            .or_absent("NoSuchEntity")
+    });
+    try_join_all(deletions).await?;
+    for arn in attached.iter().filter_map(|policy| policy.policy_arn.as_deref()) {
+        cx.call("DetachRolePolicy", || cx.aws.iam.detach_role_policy().role_name(name).policy_arn(arn).send())
+            .await
+            .or_absent("NoSuchEntity")?;
+    }
+    cx.call("DeleteRole", || cx.aws.iam.delete_role().role_name(name).send()).await.or_absent("NoSuchEntity")?;
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! Every reason to make a refused call again, in one place, each with its source. What is not listed here is final.
+//!
+//! Throttling and dropped connections of calls that may safely be repeated are retried below this, by the SDK
+//! (see [`crate::aws`]); here are the answers that only mean "not yet" while a stack is being put together. They are
+//! told by typed code and message, never by rendered text.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::error::AwsFailure;
+
+struct Rule {
+    /// Empty: whatever the call.
+    operations: &'static [&'static str],
+    code: &'static str,
+    /// Empty: whatever the message. Otherwise one of these must be part of it.
+    messages: &'static [&'static str],
+    /// How long it may go on.
+    limit: Duration,
+}
+
+const RULES: &[Rule] = &[
+    // A role is visible to Lambda some seconds after IAM has it: pulumi-aws-native#148; terraform-provider-aws,
+    // internal/service/lambda/function.go, retryFunctionOp. Usually under 10 s, seen up to a minute.
+    Rule {
+        operations: &["CreateFunction", "UpdateFunctionConfiguration"],
+        code: "InvalidParameterValueException",
+        messages: &[
+            "The role defined for the function cannot be assumed by Lambda",
+            "The provided execution role does not have permissions",
+        ],
+        limit: Duration::from_secs(120),
+    },
+    // A function takes one change at a time: aws-facts, Lambda 3.
+    Rule {
+        operations: &[
+            "UpdateFunctionCode",
+            "UpdateFunctionConfiguration",
+            "PublishVersion",
+            "CreateAlias",
+            "UpdateAlias",
+            "AddPermission",
+            "RemovePermission",
+            "DeleteFunction",
+            "CreateFunction",
+        ],
+        code: "ResourceConflictException",
+        messages: &["in progress", "currently in the following state: Pending"],
+        limit: Duration::from_secs(120),
+    },
+    // The resource policy was changed by another call at the same time: terraform-provider-aws#789.
+    Rule {
+        operations: &["AddPermission", "RemovePermission"],
+        code: "PreconditionFailedException",
+        messages: &[],
+        limit: Duration::from_secs(30),
+    },
+    // A principal in a trust policy that was made a moment ago: aws-facts, IAM.
+    Rule {
+        operations: &["CreateRole", "UpdateAssumeRolePolicy"],
+        code: "MalformedPolicyDocument",
+        messages: &["Invalid principal in policy"],
+        limit: Duration::from_secs(30),
+    },
+    // IAM is eventually consistent with itself, too.
+    Rule {
+        operations: &["PutRolePolicy"],
+        code: "NoSuchEntity",
+        messages: &["The role with name"],
+        limit: Duration::from_secs(30),
+    },
+    Rule { operations: &["DeleteRole"], code: "DeleteConflict", messages: &[], limit: Duration::from_secs(30) },
+    Rule { operations: &[], code: "ConcurrentModification", messages: &[], limit: Duration::from_secs(30) },
+    // "Already exists" has the same code and is a fact, not a hiccup: aws-facts, API Gateway 9.
+    Rule {
+        operations: &[],
+        code: "ConflictException",
+        messages: &["try again later", "concurrent modification"],
+        limit: Duration::from_secs(60),
+    },
+    // CreateDeployment once in 5 s, the rest 10 a second, for the account: aws-facts, quotas. The calls that must not
+    // be repeated blindly go without the SDK's own retries, so their throttling arrives here.
+    Rule {
+        operations: &[],
+        code: "TooManyRequestsException",
+        messages: &[],
+        limit: Duration::from_secs(90),
+    },
+    // A child right after its API, seen under load: read-your-writes is not promised.
+    Rule {
+        operations: &[
+            "CreateRoute",
+            "CreateIntegration",
+            "CreateAuthorizer",
+            "CreateRouteResponse",
+            "CreateIntegrationResponse",
+            "CreateDeployment",
+            "CreateStage",
+        ],
+        code: "NotFoundException",
+        messages: &["Invalid API identifier", "Invalid Integration identifier", "Invalid Route identifier"],
+        limit: Duration::from_secs(10),
+    },
+    // Tables: another change of the same table, or of too many at once: aws-facts, DynamoDB.
+    Rule {
+        operations: &["CreateTable", "UpdateTable", "DeleteTable", "UpdateTimeToLive", "UpdateContinuousBackups"],
+        code: "LimitExceededException",
+        messages: &["simultaneously", "Too many operations"],
+        limit: Duration::from_secs(300),
+    },
+    Rule {
+        operations: &["UpdateTable", "DeleteTable", "UpdateTimeToLive", "UpdateContinuousBackups"],
+        code: "ResourceInUseException",
+        messages: &[],
+        limit: Duration::from_secs(300),
+    },
+    Rule {
+        operations: &["UpdateContinuousBackups"],
+        code: "ContinuousBackupsUnavailableException",
+        messages: &[],
+        limit: Duration::from_secs(120),
+    },
+    // Two changes of one log group at the same time: aws-facts, Logs.
+    Rule { operations: &[], code: "OperationAbortedException", messages: &[], limit: Duration::from_secs(60) },
+];
+
+/// How long to wait before the call is made again, or `None` if it failed for good.
+pub(crate) fn wait_before_next(failure: &AwsFailure, attempt: u32, elapsed: Duration) -> Option<Duration> {
+    let rule = RULES.iter().find(|rule| rule.matches(failure))?;
+    if elapsed >= rule.limit {
+        return None;
+    }
+    // Full jitter above a quarter: 0.1 s, then doubling up to 5 s.
+    let ceiling = Duration::from_millis(100 << attempt.min(6)).min(Duration::from_secs(5));
+    Some(ceiling.mul_f64(rand::rng().random_range(0.25..=1.0)))
+}
+
+impl Rule {
+    fn matches(&self, failure: &AwsFailure) -> bool {
+        (self.operations.is_empty() || self.operations.contains(&failure.operation))
+            && failure.is(self.code)
+            && (self.messages.is_empty() || self.messages.iter().any(|part| failure.message.contains(part)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(operation: &'static str, code: &str, message: &str) -> AwsFailure {
+        AwsFailure {
+            operation,
+            code: Some(code.to_owned()),
+            message: message.to_owned(),
+            request_id: None,
+            status: Some(400),
+            ambiguous: false,
+        }
+    }
+
+    fn is_retried(operation: &'static str, code: &str, message: &str) -> bool {
+        wait_before_next(&failure(operation, code, message), 0, Duration::ZERO).is_some()
+    }
+
+    #[test]
+    fn a_conflict_is_retried_only_if_it_says_so() {
+        assert!(is_retried(
+            "UpdateStage",
+            "ConflictException",
+            "Unable to complete operation due to concurrent modification. Please try again later."
+        ));
+        assert!(!is_retried("CreateRoute", "ConflictException", "Route with key $connect already exists for this API"));
+    }
+
+    #[test]
+    fn a_role_that_is_not_assumable_yet_is_waited_for_but_a_wrong_parameter_is_not() {
+        let message = "The role defined for the function cannot be assumed by Lambda.";
+        assert!(is_retried("CreateFunction", "InvalidParameterValueException", message));
+        assert!(!is_retried("CreateFunction", "InvalidParameterValueException", "Unzipped size must be smaller"));
+        assert!(!is_retried("PublishVersion", "InvalidParameterValueException", message));
+    }
+
+    #[test]
+    fn iam_codes_match_with_and_without_the_suffix() {
+        for code in ["DeleteConflict", "DeleteConflictException"] {
+            assert!(is_retried("DeleteRole", code, "Cannot delete entity, must delete policies first."));
+        }
+    }
+
+    #[test]
+    fn an_access_denied_is_final() {
+        assert!(!is_retried("CreateRole", "AccessDenied", "User is not authorized to perform: iam:CreateRole"));
+    }
+
+    #[test]
+    fn retries_end_and_their_waits_are_bounded() {
+        let throttled = failure("CreateDeployment", "TooManyRequestsException", "Too Many Requests");
+        assert!(wait_before_next(&throttled, 3, Duration::from_secs(90)).is_none());
+        for attempt in 0..40 {
+            let wait = wait_before_next(&throttled, attempt, Duration::ZERO).unwrap();
+            assert!(wait <= Duration::from_secs(5) && wait >= Duration::from_millis(25));
+        }
+    }
+}
