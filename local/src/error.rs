@@ -42,3 +42,9 @@ impl AwsError {
         self
     }
 }
+
+impl From<rusqlite::Error> for AwsError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::internal(format!("failed to use the local state: {error}"))
+    }
+}

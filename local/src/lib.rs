@@ -5,10 +5,14 @@
 
 mod apigateway;
 mod call;
+mod calls;
+mod cloud;
 mod config;
 mod context;
+mod dynamodb;
 mod error;
 mod faults;
+mod front;
 mod glob;
 mod iam;
 mod lambda;
@@ -19,5 +23,7 @@ mod sigv4;
 mod store;
 mod websocket;
 
+pub use calls::{CallCount, Calls};
+pub use cloud::{Cloud, StartError};
 pub use config::{CloudConfig, DEFAULT_PORT, LambdaSettings, Settings};
 pub use faults::{CONTROL_PLANE, Fault, Faults, Rule};

@@ -15,7 +15,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use http::StatusCode;
 
 use self::credentials::Issuer;
+pub(crate) use self::api::{NAMESPACE, OPERATIONS, VERSION};
 pub(crate) use self::credentials::{IdentifyError, SessionCredentials};
+pub(crate) use self::sts::{STS_NAMESPACE, STS_OPERATIONS};
 use self::evaluate::{Decision, Key, Request, evaluate};
 use self::model::{Role, User};
 use crate::call::Principal;

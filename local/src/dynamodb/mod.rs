@@ -1,0 +1,220 @@
+//! DynamoDB: the wire around an embedded engine, which keeps the tables in SQLite.
+
+mod backups;
+mod targets;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dynoxide::{Database, DynoxideError};
+use http::StatusCode;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use self::backups::Backups;
+pub(crate) use self::targets::Targets;
+use crate::call::{Call, Reply, to_json};
+use crate::context::Context;
+use crate::error::AwsError;
+
+/// Every operation that there is here.
+pub(crate) const OPERATIONS: [&str; 23] = [
+    "BatchGetItem",
+    "BatchWriteItem",
+    "CreateTable",
+    "DeleteItem",
+    "DeleteTable",
+    "DescribeContinuousBackups",
+    "DescribeLimits",
+    "DescribeTable",
+    "DescribeTimeToLive",
+    "GetItem",
+    "ListTables",
+    "ListTagsOfResource",
+    "PutItem",
+    "Query",
+    "Scan",
+    "TagResource",
+    "TransactGetItems",
+    "TransactWriteItems",
+    "UntagResource",
+    "UpdateContinuousBackups",
+    "UpdateItem",
+    "UpdateTable",
+    "UpdateTimeToLive",
+];
+
+const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
+
+/// Clones share the tables.
+#[derive(Clone)]
+pub(crate) struct DynamoDb {
+    engine: Database,
+    backups: Backups,
+    cx: Arc<Context>,
+}
+
+impl DynamoDb {
+    /// `path` is the file of the tables; `None` keeps them in memory.
+    pub(crate) fn open(path: Option<&Path>, cx: &Arc<Context>) -> Result<Self, AwsError> {
+        let engine = match path {
+            Some(path) => Database::new(&path.to_string_lossy()),
+            None => Database::memory(),
+        };
+        let engine = engine.map_err(|error| aws_error(&error))?;
+        // Resets the pragmas of a bulk load. What matters here is that it sets `synchronous = NORMAL`: no fsync for
+        // each write, and still nothing is lost when the process is killed.
+        engine.disable_bulk_loading().map_err(|error| aws_error(&error))?;
+        Ok(Self { engine, backups: Backups::open(cx.store.clone()), cx: cx.clone() })
+    }
+
+    pub(crate) fn call(&self, operation: &str, targets: Targets, call: &Call) -> Result<Reply, AwsError> {
+        let body: &[u8] = targets.rewritten.as_deref().unwrap_or(&call.body);
+        let engine = &self.engine;
+        let answer = match operation {
+            "PutItem" => run(body, |request| engine.put_item(request)),
+            "GetItem" => run(body, |request| engine.get_item(request)),
+            "DeleteItem" => run(body, |request| engine.delete_item(request)),
+            "UpdateItem" => run(body, |request| engine.update_item(request)),
+            "Query" => run(body, |request| engine.query(request)),
+            "Scan" => run(body, |request| engine.scan(request)),
+            "BatchGetItem" => run(body, |request| engine.batch_get_item(request)),
+            "BatchWriteItem" => run(body, |request| engine.batch_write_item(request)),
+            "TransactGetItems" => run(body, |request| engine.transact_get_items(request)),
+            "TransactWriteItems" => run(body, |request| engine.transact_write_items(request)),
+            operation => self.manage(operation, &targets, body),
+        }?;
+        Ok(Reply::new(StatusCode::OK, CONTENT_TYPE, answer))
+    }
+
+    /// Removes expired items.
+    pub(crate) fn sweep(&self) {
+        // Nobody asked for this, so nobody can be told; the next sweep tries again.
+        let _ = self.engine.sweep_ttl();
+    }
+
+    /// The operations on tables as such.
+    fn manage(&self, operation: &str, targets: &Targets, body: &[u8]) -> Result<Vec<u8>, AwsError> {
+        let engine = &self.engine;
+        let table = targets.first_table();
+        let answer = match operation {
+            "CreateTable" => run(body, |request| engine.create_table(request)),
+            "DescribeTable" => run(body, |request| engine.describe_table(request)),
+            "ListTables" => run(body, |request| engine.list_tables(request)),
+            "UpdateTable" => run(body, |request| engine.update_table(request)),
+            "DeleteTable" => {
+                let answer = run(body, |request| engine.delete_table(request))?;
+                self.backups.forget(table)?;
+                Ok(answer)
+            }
+            "UpdateTimeToLive" => run(body, |request| engine.update_time_to_live(request)),
+            "DescribeTimeToLive" => run(body, |request| engine.describe_time_to_live(request)),
+            "TagResource" => run(body, |request| engine.tag_resource(request)),
+            "UntagResource" => run(body, |request| engine.untag_resource(request)),
+            "ListTagsOfResource" => run(body, |request| engine.list_tags_of_resource(request)),
+            "DescribeContinuousBackups" => {
+                self.require_table(table)?;
+                to_json(&self.backups.describe(table)?)
+            }
+            "UpdateContinuousBackups" => {
+                self.require_table(table)?;
+                to_json(&self.backups.update(table, body)?)
+            }
+            "DescribeLimits" => to_json(&json!({
+                "AccountMaxReadCapacityUnits": 80_000,
+                "AccountMaxWriteCapacityUnits": 80_000,
+                "TableMaxReadCapacityUnits": 40_000,
+                "TableMaxWriteCapacityUnits": 40_000,
+            })),
+            other => Err(AwsError::bad_request("UnknownOperationException", other.to_owned())),
+        }?;
+        Ok(self.with_our_region(answer))
+    }
+
+    /// The engine writes ARNs of a region of its own.
+    fn with_our_region(&self, answer: Vec<u8>) -> Vec<u8> {
+        const ITS_PREFIX: &str = "arn:aws:dynamodb:dynoxide:";
+        match String::from_utf8(answer) {
+            Ok(text) => {
+                text.replace(ITS_PREFIX, &format!("arn:aws:dynamodb:{}:", self.cx.region)).into_bytes()
+            }
+            Err(error) => error.into_bytes(),
+        }
+    }
+
+    fn require_table(&self, table: &str) -> Result<(), AwsError> {
+        let request =
+            dynoxide::actions::describe_table::DescribeTableRequest { table_name: table.to_owned() };
+        match self.engine.describe_table(request) {
+            Ok(_) => Ok(()),
+            Err(DynoxideError::ResourceNotFoundException(_)) => {
+                Err(AwsError::bad_request("TableNotFoundException", format!("Table not found: {table}")))
+            }
+            Err(error) => Err(aws_error(&error)),
+        }
+    }
+}
+
+fn run<Request: DeserializeOwned, Response: Serialize>(
+    body: &[u8],
+    operation: impl FnOnce(Request) -> Result<Response, DynoxideError>,
+) -> Result<Vec<u8>, AwsError> {
+    let request = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    to_json(&operation(request).map_err(|error| aws_error(&error))?)
+}
+
+/// Requests are validated while they are read, and what is wrong with them comes as a message with a mark that says
+/// which error it is.
+fn unreadable(error: &serde_json::Error) -> AwsError {
+    let text = error.to_string();
+    let without_position = match text.rfind(" at line ") {
+        Some(index) if text[index..].contains("column") => &text[..index],
+        _ => &text,
+    };
+    for (mark, code, keeps_position) in [
+        ("VALIDATION_REQUEST:", "ValidationException", false),
+        ("VALIDATION_AS_READ:", "ValidationException", true),
+        ("VALIDATION:", "ValidationException", false),
+        ("SERIALIZATION_AS_READ:", "SerializationException", true),
+        ("SERIALIZATION:", "SerializationException", false),
+    ] {
+        let message = if keeps_position { &text } else { without_position };
+        if let Some(message) = message.strip_prefix(mark) {
+            return AwsError::bad_request(code, message);
+        }
+    }
+    if without_position.contains("empty AttributeValue") {
+        return AwsError::bad_request(
+            "ValidationException",
+            "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes",
+        );
+    }
+    let validation = ["missing field", "unknown variant", "invalid type: null", "Supplied AttributeValue"];
+    let code = if validation.iter().any(|phrase| without_position.contains(phrase)) {
+        "ValidationException"
+    } else {
+        "SerializationException"
+    };
+    AwsError::bad_request(code, without_position)
+}
+
+fn aws_error(error: &DynoxideError) -> AwsError {
+    let status = StatusCode::from_u16(error.status_code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let code = error.error_type().rsplit('#').next().unwrap_or("InternalServerError");
+    let aws = AwsError::new(status, code, error.to_string());
+    let mut members = Map::new();
+    match error {
+        DynoxideError::ConditionalCheckFailedException(_, Some(item)) => {
+            members.insert("Item".to_owned(), serde_json::to_value(item).unwrap_or(Value::Null));
+        }
+        DynoxideError::TransactionCanceledException(_, reasons) => {
+            members.insert(
+                "CancellationReasons".to_owned(),
+                serde_json::to_value(reasons).unwrap_or(Value::Null),
+            );
+        }
+        _ => return aws,
+    }
+    aws.with_members(members)
+}
