@@ -42,6 +42,7 @@ async function run(config, problem) {
   view = chatView(chat, { client, conversations, me: who.name, stage: config.stage, signOut });
   welcome.hidden = true;
   chat.hidden = false;
+  client.connect().catch(() => {});
   view.start();
 
   const leaving = () => client.flush();
@@ -49,7 +50,6 @@ async function run(config, problem) {
   client.on("state", ({ state, error }) => {
     if (state === "closed" && error) end(error.message);
   });
-  client.connect().catch(() => {});
 
   function signOut() {
     memory.forgetName();

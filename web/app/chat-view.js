@@ -56,12 +56,13 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
   const face = el("span", { class: "title-face" });
   const subtitle = el("span", { class: "subtitle" });
   const menuBadge = el("span", { class: "dot", hidden: true });
-  const leaveButton = el("button", { class: "quiet", "data-testid": "leave", onclick: () => void leave() }, icon("leave"));
+  const leaveButton = el("button", { class: "quiet", "data-testid": "leave", onclick: () => void leave() });
   const peopleButton = el(
     "button",
-    { class: "quiet people-button", title: "People", "aria-label": "People in this room", "aria-controls": "members", onclick: () => slide("members") },
+    { class: "quiet people-button", title: "People in this room", "aria-controls": "members", onclick: () => slide("members") },
     icon("people"),
     el("span", { class: "people-count" }),
+    el("span", { class: "unseen" }, "people online"),
   );
   const empty = el("div", { class: "empty", hidden: true }, el("p", {}, "Choose a conversation, or join a room by its name."));
   const centre = el(
@@ -181,10 +182,10 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
     title.textContent = peer ?? room ?? "chatctl";
     heading(room, peer);
     subtitle.textContent = peer ? (conversations.isOnline(peer) ? "online" : "not here now") : room ? `${online} online` : "";
-    /** @type {Element} */ (peopleButton.lastElementChild).textContent = String(online);
+    /** @type {Element} */ (peopleButton.querySelector(".people-count")).textContent = String(online);
     peopleButton.hidden = leaveButton.hidden = room === null;
-    const leaving = peer ? "Close conversation" : "Leave room";
-    set(leaveButton, { title: leaving, "aria-label": leaving });
+    leaveButton.textContent = peer ? "Close" : "Leave";
+    set(leaveButton, { "aria-label": peer ? `Close conversation with ${peer}` : `Leave room ${room}` });
     empty.hidden = room !== null;
     messages.element.hidden = room === null;
     writing.show(room, peer ? `Message ${peer}` : `Message #${room}`);
@@ -240,8 +241,8 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
       place.replaceChildren(side.element, centre, people.element, scrim, search.element);
       addEventListener("keydown", keys, { signal });
       addEventListener("hashchange", toHash, { signal });
-      addEventListener("focus", messages.noteRead, { signal });
-      document.addEventListener("visibilitychange", messages.noteRead, { signal });
+      addEventListener("focus", messages.returned, { signal });
+      document.addEventListener("visibilitychange", messages.returned, { signal });
       for (const query of [phone, narrow]) query.addEventListener("change", inert, { signal });
       const clock = setInterval(draw, CLOCK_TICK);
       signal.addEventListener("abort", () => clearInterval(clock));
@@ -250,7 +251,7 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
         draw();
       });
       signal.addEventListener("abort", unlisten);
-      status.show({ state: "connecting" });
+      status.show({ state: client.state });
       inert();
       render();
       first();

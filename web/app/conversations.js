@@ -123,7 +123,8 @@ export class Conversations {
     this.active = room;
     const conversation = this.get(room);
     if (!conversation) return this.#changed({ room });
-    conversation.newFrom = unread(conversation) > 0 ? conversation.read + 1 : null;
+    conversation.newFrom = null;
+    this.markNew(conversation.room);
     this.#changed({ room });
     this.#client.who(conversation.room).catch(() => {});
     if (!conversation.loaded) await this.loadOlder(conversation.room);
@@ -159,6 +160,8 @@ export class Conversations {
    * @param {string} text
    */
   send(room, text) {
+    const conversation = this.#all.get(room);
+    if (conversation) conversation.newFrom = null;
     void this.#client.send(room, text);
   }
 
@@ -170,6 +173,17 @@ export class Conversations {
   /** @param {string} mid */
   discard(mid) {
     this.#client.discard(mid);
+  }
+
+  /**
+   * Draws the line between what was read and what was not.
+   * @param {string} room
+   */
+  markNew(room) {
+    const conversation = this.#all.get(room);
+    if (!conversation || unread(conversation) === 0) return;
+    conversation.newFrom = conversation.read + 1;
+    this.#changed({ room });
   }
 
   /** @param {string} room */
@@ -189,7 +203,11 @@ export class Conversations {
     const online = new Set(this.#client.members(room));
     if (this.#client.state === "online") online.add(this.me);
     const known = new Set(conversation?.entries.map(({ from }) => from));
-    if (conversation?.peer) known.add(conversation.peer).add(this.me);
+    if (conversation?.peer) {
+      known.add(conversation.peer).add(this.me);
+      // Rooms of two announce nobody; a room that both are in may know more.
+      if (this.isOnline(conversation.peer)) online.add(conversation.peer);
+    }
     return {
       online: [...online].sort(),
       away: [...known].filter((user) => !online.has(user)).sort(),

@@ -39,10 +39,10 @@ export function sidebar({ conversations, me, stage, open, join, direct, search, 
       { class: "side-lists", "aria-label": "Rooms and people", "data-testid": "room-list" },
       el("h2", {}, "Rooms"),
       rooms,
-      opener("Join or create a room", "Room name", "new-room", join),
+      opener("Join or create a room", "new-room", join),
       el("h2", {}, "Direct messages"),
       directs,
-      opener("Message someone", "Their name", "dm", direct),
+      opener("Message someone", "dm", direct),
     ),
     el(
       "div",
@@ -68,6 +68,7 @@ export function sidebar({ conversations, me, stage, open, join, direct, search, 
           face,
           el("span", { class: "room-name" }, peer ?? room),
           el("span", { class: "badge", "data-testid": "unread", hidden: true }),
+          el("span", { class: "unseen" }),
         ),
       );
       rows.set(room, item);
@@ -81,8 +82,8 @@ export function sidebar({ conversations, me, stage, open, join, direct, search, 
     set(button, {
       "aria-current": conversations.active === room && "page",
       "data-unread": count > 0,
-      "aria-label": `${peer ?? `Room ${room}`}${count > 0 ? `, ${count} unread` : ""}`,
     });
+    /** @type {Element} */ (button.lastElementChild).textContent = count > 0 ? "unread" : "";
     if (peer) showOnline(/** @type {Element} */ (button.querySelector(".avatar")), conversations.isOnline(peer));
     return item;
   }
@@ -102,11 +103,10 @@ export function sidebar({ conversations, me, stage, open, join, direct, search, 
 /**
  * A line to type a name into, behind a button's calm.
  * @param {string} label
- * @param {string} placeholder
  * @param {string} testid
  * @param {(name: string) => Promise<void>} act
  */
-function opener(label, placeholder, testid, act) {
+function opener(label, testid, act) {
   const hint = el("p", { class: "hint", role: "status", hidden: true });
   /** @param {string} text */
   const say = (text) => {
@@ -117,7 +117,7 @@ function opener(label, placeholder, testid, act) {
   const input = el("input", {
     "data-testid": testid,
     "aria-label": label,
-    placeholder,
+    placeholder: label,
     maxlength: 64,
     autocomplete: "off",
     autocapitalize: "none",

@@ -32,6 +32,8 @@ export function thread({ conversations, direct }) {
   /** @type {string | null} */
   let room = null;
   let following = true;
+  /** Whether the conversation was opened but not yet drawn with its messages. */
+  let landing = false;
 
   scroller.addEventListener("scroll", () => {
     following = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < AT_END;
@@ -120,6 +122,8 @@ export function thread({ conversations, direct }) {
     const wanted = [];
     /** @type {Entry | null} */
     let last = null;
+    /** @type {Element | null} */
+    let lastItem = null;
     let marked = false;
     for (const entry of entries) {
       const newDay = last === null || dayKey(last.ts) !== dayKey(entry.ts);
@@ -133,15 +137,16 @@ export function thread({ conversations, direct }) {
       const item = row(entry);
       const apart = newDay || firstNew || last?.from !== entry.from || entry.ts - last.ts > TOGETHER;
       set(item, { "data-first": apart });
-      if (wanted.length > 0) set(wanted[wanted.length - 1], { "data-last": apart });
+      if (lastItem) set(lastItem, { "data-last": apart });
       const time = /** @type {HTMLTimeElement} */ (item.querySelector("time"));
       set(time, { datetime: new Date(entry.ts).toISOString(), title: exact(entry.ts) });
       const said = ago(entry.ts, now);
       if (time.textContent !== said) time.textContent = said;
       wanted.push(item);
+      lastItem = item;
       last = entry;
     }
-    if (wanted.length > 0) set(wanted[wanted.length - 1], { "data-last": true });
+    if (lastItem) set(lastItem, { "data-last": true });
     return wanted;
   }
 
@@ -170,10 +175,26 @@ export function thread({ conversations, direct }) {
     const living = new Set(wanted);
     for (const [key, item] of rows) if (!living.has(item)) rows.delete(key);
     beginning(conversation);
+    if (landing && conversation?.loaded) land(conversation);
     if (following) toEnd();
     else if (anchor?.isConnected) scroller.scrollTop += anchor.getBoundingClientRect().top - top;
     noteRead();
     loadIfNear();
+  }
+
+  /**
+   * A conversation opens at its end, or where the unread begins if that is further up than one can see.
+   * @param {import("./conversations.js").Conversation} conversation
+   */
+  function land({ newFrom, entries }) {
+    landing = false;
+    const line = rows.get("new");
+    const whole = newFrom !== null && (entries[0]?.seq ?? Infinity) <= newFrom;
+    if (!line?.isConnected || !whole) return;
+    const below = list.getBoundingClientRect().bottom - line.getBoundingClientRect().top;
+    if (below <= scroller.clientHeight) return;
+    following = false;
+    line.scrollIntoView({ block: "start", behavior: "instant" });
   }
 
   /** The message whose place on the screen must not change when others come before it. */
@@ -196,7 +217,7 @@ export function thread({ conversations, direct }) {
     const { peer } = conversation;
     start.replaceChildren(
       peer ? avatar(peer) : el("span", { class: "big-hash", "aria-hidden": "true" }, "#"),
-      el("h3", {}, peer ?? conversation.room),
+      el("h2", {}, peer ?? conversation.room),
       el("p", {}, peer ? `Only you and ${peer} can read this.` : "This is where the room begins. Say something."),
     );
   }
@@ -205,6 +226,11 @@ export function thread({ conversations, direct }) {
     element,
     render,
     noteRead,
+    /** Somebody is looking again: what came meanwhile is marked as new before it counts as read. */
+    returned() {
+      if (room !== null && document.hasFocus()) conversations.markNew(room);
+      noteRead();
+    },
     /** @param {string | null} next */
     show(next) {
       if (room === next) return;
@@ -212,6 +238,7 @@ export function thread({ conversations, direct }) {
       rows.clear();
       list.replaceChildren();
       following = true;
+      landing = true;
       fresh.hidden = true;
     },
     toEnd,
