@@ -10,28 +10,45 @@ import { subjectOf } from "./app/token.js";
 const welcome = /** @type {HTMLElement} */ (document.getElementById("welcome"));
 const chat = /** @type {HTMLElement} */ (document.getElementById("chat"));
 
-/** @returns {Promise<{ url: string, mode: "open" | "token", stage: string }>} */
+/** @typedef {{ url: string, mode: "open" | "token", stage: string }} Config */
+
+/** @returns {Promise<Config>} */
+async function ask() {
+  const answer = await fetch("config.json", { cache: "no-store" });
+  if (!answer.ok) throw new Error(`config.json: ${answer.status}`);
+  return answer.json();
+}
+
+/** The settings, as soon as the server has them. */
 async function settings() {
   for (let attempt = 0; ; attempt += 1) {
-    try {
-      const answer = await fetch("config.json", { cache: "no-store" });
-      if (answer.ok) return await answer.json();
-    } catch {
-      // The server is restarting, most likely.
-    }
+    const config = await ask().catch(() => null);
+    // A page that came before its settings came with a policy that does not know the WebSocket yet.
+    if (config && attempt > 0) location.reload();
+    else if (config) return config;
     await new Promise((resolve) => setTimeout(resolve, Math.min(5_000, 250 * 2 ** attempt)));
   }
 }
 
 /**
- * @param {{ url: string, mode: "open" | "token", stage: string }} config
+ * Where the chat is now: a server that began anew may have another address for it.
+ * @param {Config} known
+ */
+async function address(known) {
+  const { url } = await ask().catch(() => known);
+  if (new URL(url).origin !== new URL(known.url).origin) location.reload();
+  return url;
+}
+
+/**
+ * @param {Config} config
  * @param {string} [problem] why the last sign-in did not last
  */
 async function run(config, problem) {
   const who = await signIn(welcome, config, problem);
   const storage = await memory.clientStorage(who.name);
   const client = new ChatClient({
-    url: config.url,
+    url: () => address(config),
     device: memory.deviceId(),
     storage,
     ...(who.token ? { token: who.token } : { user: who.name }),

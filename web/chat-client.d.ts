@@ -168,8 +168,8 @@ export interface Clock {
 }
 
 export interface ChatOptions {
-  /** `ws://` or `wss://`, with the stage. */
-  url: string | URL;
+  /** `ws://` or `wss://`, with the stage; or a function that is asked for it at every connect. */
+  url: string | URL | (() => string | URL | Promise<string | URL>);
   /** Open mode: who this is. */
   user?: string;
   /** Token mode: the token, or a function that is asked for one at every connect. */

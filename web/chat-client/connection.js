@@ -36,6 +36,8 @@ export class Connection {
   #attempt = 0;
   #wasOnline = false;
   #rotateAt = Infinity;
+  /** Where the last attempt went. */
+  #url = "";
   /** @type {any} the server's last word on a link that is about to close */
   #bye = null;
   /** @type {Map<string, unknown>} */
@@ -176,7 +178,8 @@ export class Connection {
 
   async #address() {
     const { user, token } = this.#options;
-    const url = new URL(this.#options.url);
+    const url = new URL(await this.#current());
+    this.#url = url.href;
     const protocols = ["chat.v1"];
     if (token !== undefined) {
       let jwt = token;
@@ -193,6 +196,16 @@ export class Connection {
       url.searchParams.set("user", user);
     }
     return { url: url.href, protocols };
+  }
+
+  async #current() {
+    const { url } = this.#options;
+    if (typeof url !== "function") return url;
+    try {
+      return await url();
+    } catch (cause) {
+      throw new ChatError("UNAVAILABLE", "the address of the chat could not be had", { retry: true, cause });
+    }
   }
 
   /**
@@ -293,7 +306,7 @@ export class Connection {
   }
 
   #networkUp() {
-    const { hostname } = new URL(this.#options.url);
+    const hostname = URL.canParse(this.#url) ? new URL(this.#url).hostname : "";
     const loopback = hostname === "localhost" || hostname === "[::1]" || hostname.startsWith("127.");
     return loopback || globalThis.navigator?.onLine !== false;
   }

@@ -66,6 +66,17 @@ test("open mode says who it is in the query, token mode in the second subprotoco
   assert.equal(token.chat.user, "token-user");
 });
 
+test("an address that moves is followed, and one that cannot be had is asked for again", async () => {
+  const urls = ["ws://127.0.0.1:1/old/local", null, "ws://127.0.0.1:1/new/local"];
+  const url = () => urls.shift() ?? Promise.reject(new Error("not now"));
+  const world = setUp({ url });
+  await online(world);
+  world.server.sockets[0].end(1006);
+  await world.clock.advance(3_000);
+  assert.deepEqual(world.server.sockets.map((socket) => new URL(socket.url).pathname), ["/old/local", "/new/local"]);
+  assert.equal(world.chat.state, "online");
+});
+
 test("joining says what was said last, and only what comes after is delivered", async () => {
   const world = setUp();
   for (const text of ["one", "two"]) world.server.store("lobby", "bob", text);
