@@ -120,7 +120,7 @@ test("a gap that history cannot fill is passed over, said, and holds up nothing"
   world.server.store("lobby", "bob", "expired");
   world.server.room("lobby").log.splice(1, 1);
   world.server.room("lobby").log.push({ room: "lobby", seq: 3, from: "bob", mid: "m3", ts: 1, body: { text: "third" } });
-  world.server.open[0].deliver({ type: "message", ...world.server.room("lobby").log[1] });
+  for (const item of world.server.room("lobby").log) world.server.open[0].deliver({ type: "message", ...item });
   await world.clock.advance(20_000);
   assert.deepEqual(world.texts(), ["first", "third"]);
   assert.deepEqual(world.seen.gap, [{ room: "lobby", from: 2, to: 2 }]);
@@ -281,6 +281,26 @@ test("a send that was stored longer ago than the server remembers is found in th
   assert.equal((await ack).seq, 1);
   assert.equal(sends, 1);
   assert.equal(world.texts().filter((text) => text === "hello").length, 1);
+});
+
+test("after a reconnect a send waits until the room is complete, for it may be in there already", async () => {
+  const world = setUp();
+  await joined(world);
+  world.server.intercept = (frame, socket) => {
+    if (frame.action !== "send") return false;
+    world.server.intercept = () => false;
+    for (let n = 1; n <= 300; n += 1) {
+      world.server.store("lobby", n === 200 ? "alice" : "bob", `${n}`);
+      if (n === 200) world.server.room("lobby").log.at(-1).mid = frame.id;
+    }
+    socket.end(1006);
+    return true;
+  };
+  const ack = world.chat.send("lobby", "200");
+  await world.clock.advance(5_000);
+  assert.equal((await ack).seq, 200);
+  assert.equal(world.server.frames("send").length, 1);
+  assert.equal(world.texts().length, 300);
 });
 
 test("one's own message coming by counts as the ack, should the ack be lost", async () => {
@@ -525,6 +545,14 @@ test("pings at most every nine minutes, and only after silence", async () => {
   assert.equal(world.server.frames("ping").length, 1);
   await world.clock.advance(45 * MINUTE);
   assert.equal(world.server.frames("ping").length, 6);
+});
+
+test("a server that asks for fewer pings gets one every nine minutes all the same", async () => {
+  const world = setUp();
+  world.server.heartbeat = 3_600;
+  await online(world);
+  await world.clock.advance(9 * MINUTE);
+  assert.equal(world.server.frames("ping").length, 1);
 });
 
 test("where pings are answered, one that is not ends the connection", async () => {

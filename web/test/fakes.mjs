@@ -56,6 +56,8 @@ export class FakeServer {
   listening = true;
   /** Seconds since 1970, for the next welcomes. */
   expires = 2_000_000_000;
+  /** Seconds, for the next welcomes. */
+  heartbeat = 540;
   /** Called before a frame is handled; answer `true` to have it ignored. */
   intercept = () => false;
   /** Posts of a message go here instead, if set. */
@@ -126,8 +128,8 @@ export class FakeServer {
         }
         const direct = [...this.rooms.keys()].filter((room) => room.startsWith("@") && this.room(room).log.length > 0);
         const { user, number } = socket;
-        const { expires } = this;
-        const known = { v: 1, user, name: user, conn: `c${number}`, heartbeat: 540, expires, max_bytes: 16384 };
+        const { expires, heartbeat } = this;
+        const known = { v: 1, user, name: user, conn: `c${number}`, heartbeat, expires, max_bytes: 16384 };
         return socket.deliver({ type: "welcome", id, ...known, rooms: heads, direct });
       }
       case "join":
