@@ -1,1 +1,18 @@
-//! End-to-end.
+//! The chat as its users meet it: real sockets, real handler binaries, the stack as it is deployed. Each file is one
+//! promise of the product.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "everything here is a test")]
+
+mod cost;
+mod deploy;
+mod direct;
+mod durability;
+mod history;
+mod hostile;
+mod identity;
+mod order;
+mod permissions;
+mod presence;
+mod reconnect;
+mod refusals;
+mod rooms;

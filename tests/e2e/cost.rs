@@ -1,0 +1,114 @@
+//! What every event costs, counted at the cloud's door: the table of `docs/protocol.md`, call by call.
+
+use std::collections::BTreeMap;
+
+use chat_local::{Fault, Rule};
+use chat_tests::{Chat, Hail, until};
+use serde_json::json;
+
+/// Calls of the handlers by operation since the last look.
+fn spent(chat: &Chat) -> BTreeMap<&'static str, u64> {
+    let calls = chat.cloud().calls();
+    let mut by_operation = BTreeMap::new();
+    for call in calls.all() {
+        let by_handler = call.principal.as_deref().is_some_and(|role| role.starts_with("chat-local-"));
+        if by_handler && call.service != "logs" {
+            *by_operation.entry(call.operation).or_default() += call.count;
+        }
+    }
+    calls.reset();
+    by_operation
+}
+
+fn cost<const N: usize>(calls: [(&'static str, u64); N]) -> BTreeMap<&'static str, u64> {
+    BTreeMap::from(calls)
+}
+
+#[tokio::test]
+async fn every_event_costs_what_the_protocol_promises() {
+    let chat = Chat::builder().without_presence().start().await;
+    spent(&chat);
+
+    let mut alice = chat.connect(&Hail::user("alice")).await.expect("alice is let in");
+    assert_eq!(spent(&chat), cost([("PutItem", 1)]), "connect");
+    alice.hello(&[]).await;
+    assert_eq!(spent(&chat), cost([("Query", 1)]), "hello");
+    alice.join("r").await;
+    assert_eq!(spent(&chat), cost([("GetItem", 1), ("UpdateItem", 1), ("PutItem", 1)]), "join");
+
+    let mut others = Vec::new();
+    for name in ["bob", "carol", "dave"] {
+        let mut client = chat.client(name).await;
+        client.join("r").await;
+        others.push(client);
+    }
+    spent(&chat);
+    for n in 1..=3 {
+        alice.send_as(&format!("m{n}"), "r", "hi").await;
+        assert_eq!(spent(&chat), cost([("Query", 2), ("PutItem", 1), ("PostToConnection", 4)]), "send {n}");
+    }
+    alice.send_as("m1", "r", "hi").await;
+    assert_eq!(spent(&chat), cost([("Query", 2)]), "a repeated send");
+
+    alice.history("r", json!({})).await;
+    assert_eq!(spent(&chat), cost([("GetItem", 1), ("Query", 1)]), "history");
+    alice.who("r").await;
+    assert_eq!(spent(&chat), cost([("Query", 1)]), "who");
+
+    alice.send_to("bob", "first").await;
+    let first = cost([("Query", 3), ("BatchWriteItem", 1), ("PutItem", 1), ("PostToConnection", 2)]);
+    assert_eq!(spent(&chat), first, "the first direct message of two");
+    alice.send_to("bob", "second").await;
+    let next = cost([("Query", 3), ("PutItem", 1), ("PostToConnection", 2)]);
+    assert_eq!(spent(&chat), next, "a direct message");
+
+    let mut again = chat.connect(&Hail::user("erin")).await.expect("erin is let in");
+    spent(&chat);
+    again.hello(&[("r", 0)]).await;
+    let resumed =
+        cost([("GetItem", 1), ("UpdateItem", 1), ("PutItem", 1), ("Query", 2), ("PostToConnection", 1)]);
+    assert_eq!(spent(&chat), resumed, "hello with one room to resume");
+
+    alice.leave("r").await;
+    assert_eq!(spent(&chat), cost([("DeleteItem", 1), ("UpdateItem", 1)]), "leave");
+
+    // Somebody who was in three rooms.
+    let mut frank = chat.client("frank").await;
+    for room in ["r", "s", "t"] {
+        frank.join(room).await;
+    }
+    spent(&chat);
+    frank.close().await;
+    until("frank is forgotten", async || {
+        let keys = async |partition| chat.account.keys(&chat.table(), partition, "").await;
+        keys("U#frank").await.is_empty() && keys("R#s").await.is_empty() && keys("R#t").await.is_empty()
+    })
+    .await;
+    assert_eq!(spent(&chat), cost([("DeleteItem", 1), ("BatchWriteItem", 1)]), "disconnect");
+
+    // Somebody whose `$disconnect` never came.
+    chat.cloud().faults().set([Rule::every("*", Fault::DropDisconnect)]);
+    let gone = others.pop().expect("dave is there");
+    gone.close().await;
+    let mut bob = others.remove(0);
+    bob.send("r", "anybody?").await;
+    let cleaned =
+        cost([("Query", 2), ("PutItem", 1), ("PostToConnection", 4), ("BatchWriteItem", 1)]);
+    assert_eq!(spent(&chat), cleaned, "a send that meets a connection that is gone");
+    bob.send("r", "anybody else?").await;
+    assert_eq!(spent(&chat), cost([("Query", 2), ("PutItem", 1), ("PostToConnection", 3)]), "and the next");
+
+    chat.cloud().faults().clear();
+    chat.stop().await;
+}
+
+#[tokio::test]
+async fn a_disconnect_in_no_room_costs_one_call() {
+    let chat = Chat::builder().start().await;
+    let alice = chat.client("alice").await;
+    spent(&chat);
+    alice.close().await;
+    until("alice is forgotten", async || chat.account.items(&chat.table()).await.is_empty()).await;
+    assert_eq!(spent(&chat), cost([("DeleteItem", 1)]));
+    chat.stop().await;
+}
