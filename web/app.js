@@ -55,7 +55,9 @@ async function run(config, problem) {
   });
   /** @type {ReturnType<typeof chatView> | undefined} */
   let view;
-  const conversations = new Conversations(client, memory.readMarks(who.name), (change) => view?.changed(change));
+  const conversations = new Conversations(client, memory.readMarks(who.name), (change) =>
+    view?.changed(change),
+  );
   view = chatView(chat, { client, conversations, me: who.name, stage: config.stage, signOut });
   welcome.hidden = true;
   chat.hidden = false;

@@ -30,7 +30,11 @@ export type ErrorCode =
   | "UNSUPPORTED";
 
 export class ChatError extends Error {
-  constructor(code: ErrorCode, message: string, more?: { retry?: boolean; retryMs?: number; cause?: unknown });
+  constructor(
+    code: ErrorCode,
+    message: string,
+    more?: { retry?: boolean; retryMs?: number; cause?: unknown },
+  );
   readonly code: ErrorCode;
   /** Whether the same thing may succeed later. */
   readonly retry: boolean;

@@ -449,7 +449,14 @@ export class ChatClient {
    */
   #witness(room, item) {
     if (item.from !== this.#user) return;
-    this.#outbox.delivered(item.mid, { type: "ack", id: item.mid, room, seq: item.seq, ts: item.ts, dup: false });
+    this.#outbox.delivered(item.mid, {
+      type: "ack",
+      id: item.mid,
+      room,
+      seq: item.seq,
+      ts: item.ts,
+      dup: false,
+    });
   }
 
   /**
@@ -475,7 +482,11 @@ export class ChatClient {
    * @param {any} batch
    */
   #page(room, batch) {
-    return { room, messages: batch.items.map((/** @type {any} */ item) => this.#message(room, item)), more: batch.more };
+    return {
+      room,
+      messages: batch.items.map((/** @type {any} */ item) => this.#message(room, item)),
+      more: batch.more,
+    };
   }
 
   // Gaps
@@ -578,7 +589,10 @@ export class ChatClient {
     const entry = room.present.get(user);
     if (!entry || user === this.#user) return;
     this.#clock.clearTimeout(entry.graceTimer);
-    entry.graceTimer = this.#clock.setTimeout(() => this.#departed(room, user), grace >= 0 ? grace : 25 * SECOND);
+    entry.graceTimer = this.#clock.setTimeout(
+      () => this.#departed(room, user),
+      grace >= 0 ? grace : 25 * SECOND,
+    );
   }
 
   /**

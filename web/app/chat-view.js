@@ -1,9 +1,11 @@
 // The chat as a whole: sidebar, conversation and people side by side, or as drawers where there is no room; and which
 // conversation is in front.
 
+import { isName } from "../chat-client.js";
 import { composer } from "./composer.js";
 import { el, icon, set } from "./dom.js";
 import { memberList } from "./members.js";
+import { drafts } from "./memory.js";
 import { avatar, showOnline } from "./people.js";
 import { sidebar } from "./sidebar.js";
 import { connectionStatus } from "./status.js";
@@ -13,6 +15,7 @@ import { thread } from "./thread.js";
 /** Where everybody meets who has been nowhere yet. */
 const FIRST_ROOM = "lobby";
 const CLOCK_TICK = 30_000;
+const NOTICE_MS = 8_000;
 
 /**
  * @param {HTMLElement} place
@@ -31,11 +34,15 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
   const ending = new AbortController();
   /** @type {"side" | "members" | null} */
   let drawer = null;
-  let drawing = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let drawing;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let noticed;
 
   const status = connectionStatus({ client });
   const messages = thread({ conversations, direct });
   const writing = composer({
+    drafts,
     send: (text) => {
       if (conversations.active === null) return;
       conversations.send(conversations.active, text);
@@ -43,13 +50,17 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
     },
     scroll: messages.scrollBy,
   });
-  const search = switcher({ conversations, open, join, direct });
+  const search = switcher({ conversations, open, join, direct, tell });
   const side = sidebar({ conversations, me, stage, open, join, direct, signOut, search: search.open });
   const people = memberList({
     conversations,
     me,
     direct,
-    closeButton: el("button", { class: "quiet drawer-close", "aria-label": "Close", onclick: () => slide(null) }, icon("close")),
+    closeButton: el(
+      "button",
+      { class: "quiet drawer-close", "aria-label": "Close", onclick: () => slide(null) },
+      icon("close"),
+    ),
   });
 
   const title = el("h1", { class: "title" });
@@ -59,19 +70,39 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
   const leaveButton = el("button", { class: "quiet", "data-testid": "leave", onclick: () => void leave() });
   const peopleButton = el(
     "button",
-    { class: "quiet people-button", title: "People in this room", "aria-controls": "members", onclick: () => slide("members") },
+    {
+      class: "quiet people-button",
+      title: "People in this room",
+      "aria-controls": "members",
+      onclick: () => slide("members"),
+    },
     icon("people"),
     el("span", { class: "people-count" }),
     el("span", { class: "unseen" }, "people online"),
   );
-  const empty = el("div", { class: "empty", hidden: true }, el("p", {}, "Choose a conversation, or join a room by its name."));
+  const notice = el("p", { class: "notice", role: "alert" });
+  const empty = el(
+    "div",
+    { class: "empty", hidden: true },
+    el("p", {}, "Choose a conversation, or join a room by its name."),
+  );
   const centre = el(
     "main",
     { class: "centre" },
     el(
       "header",
       { class: "head" },
-      el("button", { class: "quiet menu-button", "aria-label": "Conversations", "aria-controls": "side", onclick: () => slide("side") }, icon("menu"), menuBadge),
+      el(
+        "button",
+        {
+          class: "quiet menu-button",
+          "aria-label": "Conversations",
+          "aria-controls": "side",
+          onclick: () => slide("side"),
+        },
+        icon("menu"),
+        menuBadge,
+      ),
       face,
       el("div", { class: "titles" }, title, subtitle),
       status.element,
@@ -79,6 +110,7 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
       leaveButton,
     ),
     status.banner,
+    notice,
     messages.element,
     empty,
     writing.element,
@@ -132,6 +164,16 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
     }
   }
 
+  /**
+   * Says for a while what went wrong.
+   * @param {unknown} error
+   */
+  function tell(error) {
+    notice.textContent = /** @type {Error} */ (error).message;
+    clearTimeout(noticed);
+    noticed = setTimeout(() => notice.replaceChildren(), NOTICE_MS);
+  }
+
   /** @param {"side" | "members" | null} which */
   function slide(which) {
     const next = drawer === which ? null : which;
@@ -141,8 +183,12 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
     set(place, { "data-drawer": drawer });
     inert();
     if (drawer === "side") /** @type {HTMLElement} */ (side.element.querySelector("button")).focus();
-    else if (drawer === "members") /** @type {HTMLElement} */ (people.element.querySelector("button")).focus();
-    else if (was) /** @type {HTMLElement} */ (centre.querySelector(was === "side" ? ".menu-button" : ".people-button")).focus();
+    else if (drawer === "members")
+      /** @type {HTMLElement} */ (people.element.querySelector("button")).focus();
+    else if (was)
+      /** @type {HTMLElement} */ (
+        centre.querySelector(was === "side" ? ".menu-button" : ".people-button")
+      ).focus();
   }
 
   /** What is out of sight is out of reach, for the keyboard too. */
@@ -171,7 +217,7 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
   }
 
   function render() {
-    drawing = 0;
+    drawing = undefined;
     const conversation = conversations.get(conversations.active);
     const room = conversation?.room ?? null;
     const peer = conversation?.peer ?? null;
@@ -181,7 +227,13 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
     const online = people.render();
     title.textContent = peer ?? room ?? "chatctl";
     heading(room, peer);
-    subtitle.textContent = peer ? (conversations.isOnline(peer) ? "online" : "not here now") : room ? `${online} online` : "";
+    subtitle.textContent = peer
+      ? conversations.isOnline(peer)
+        ? "online"
+        : "not here now"
+      : room
+        ? `${online} online`
+        : "";
     /** @type {Element} */ (peopleButton.querySelector(".people-count")).textContent = String(online);
     peopleButton.hidden = leaveButton.hidden = room === null;
     leaveButton.textContent = peer ? "Close" : "Leave";
@@ -203,29 +255,37 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
     const key = peer ?? `#${room}`;
     if (face.dataset.key !== key) {
       face.dataset.key = key;
-      face.replaceChildren(peer ? avatar(peer, { online: false }) : el("span", { class: "hash", "aria-hidden": "true" }, "#"));
+      face.replaceChildren(
+        peer ? avatar(peer, { online: false }) : el("span", { class: "hash", "aria-hidden": "true" }, "#"),
+      );
     }
     if (peer) showOnline(/** @type {Element} */ (face.firstElementChild), conversations.isOnline(peer));
   }
 
   /** Many changes, one drawing. Not by animation frames, which stop in tabs behind: their title must still count. */
   function draw() {
-    drawing ||= setTimeout(render, 0);
+    drawing ??= setTimeout(render, 0);
   }
 
   function toHash() {
-    const room = decodeURIComponent(location.hash.slice(1));
-    if (room === "" || room === conversations.active) return false;
-    if (conversations.get(room)) return open(room), true;
-    if (!room.startsWith("@")) return void join(room).catch(() => {}), true;
-    return false;
+    let room = "";
+    try {
+      room = decodeURIComponent(location.hash.slice(1));
+    } catch {
+      // Not one of ours.
+    }
+    if (room === conversations.active) return false;
+    if (conversations.get(room)) open(room);
+    else if (isName(room)) join(room).catch(tell);
+    else return false;
+    return true;
   }
 
   function first() {
     if (toHash()) return;
     const [known] = [...conversations.rooms, ...conversations.directs];
     if (known) open(known.room);
-    else void join(FIRST_ROOM).catch(() => open(null));
+    else join(FIRST_ROOM).catch(tell);
   }
 
   return {
@@ -251,6 +311,10 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
         draw();
       });
       signal.addEventListener("abort", unlisten);
+      signal.addEventListener(
+        "abort",
+        client.on("refused", ({ error }) => tell(error)),
+      );
       status.show({ state: client.state });
       inert();
       render();
@@ -259,6 +323,7 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
     stop() {
       ending.abort();
       clearTimeout(drawing);
+      clearTimeout(noticed);
       status.stop();
       place.removeAttribute("data-drawer");
       document.title = "chatctl";

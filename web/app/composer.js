@@ -8,13 +8,12 @@ const NEAR_LIMIT = 400;
 
 /**
  * @param {{
+ *   drafts: { get: (room: string) => string, set: (room: string, text: string) => void },
  *   send: (text: string) => void,
  *   scroll: (pages: number) => void,
  * }} app
  */
-export function composer({ send, scroll }) {
-  /** @type {Map<string, string>} */
-  const drafts = new Map();
+export function composer({ drafts, send, scroll }) {
   /** @type {string | null} */
   let room = null;
 
@@ -40,7 +39,11 @@ export function composer({ send, scroll }) {
       submit();
     },
   });
-  const button = el("button", { class: "send", "data-testid": "send", "aria-label": "Send", title: "Send (Enter)" }, icon("send"));
+  const button = el(
+    "button",
+    { class: "send", "data-testid": "send", "aria-label": "Send", title: "Send (Enter)" },
+    icon("send"),
+  );
   const element = el(
     "form",
     {
@@ -82,12 +85,11 @@ export function composer({ send, scroll }) {
      * @param {string} label whom or what one writes to
      */
     show(next, label) {
-      if (room !== next) {
-        room = next;
-        input.value = (next !== null && drafts.get(next)) || "";
-      }
-      input.placeholder = label;
+      if (input.placeholder !== label) input.placeholder = label;
       element.hidden = next === null;
+      if (room === next) return;
+      room = next;
+      input.value = next === null ? "" : drafts.get(next);
       update();
     },
     focus: () => input.focus({ preventScroll: true }),

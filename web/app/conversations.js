@@ -4,8 +4,8 @@
 import { directPeer, directRoom } from "../chat-client.js";
 
 const PAGE = 50;
-/** Messages kept per room; older ones are fetched again when scrolled to. */
-const KEPT = 400;
+/** Messages kept per room, up to twice as many between clearings. */
+const KEPT = 300;
 
 /**
  * @typedef {object} Entry
@@ -76,7 +76,9 @@ export class Conversations {
 
   /** Named rooms by name, then people by who spoke last. */
   get rooms() {
-    return [...this.#all.values()].filter(({ peer }) => peer === null).sort((a, b) => (a.room < b.room ? -1 : 1));
+    return [...this.#all.values()]
+      .filter(({ peer }) => peer === null)
+      .sort((a, b) => (a.room < b.room ? -1 : 1));
   }
 
   get directs() {
@@ -220,7 +222,10 @@ export class Conversations {
    */
   isOnline(user) {
     const direct = user === this.me ? [] : this.#client.members(directRoom(this.me, user));
-    return direct.includes(user) || this.#client.rooms.some(({ room }) => this.#client.members(room).includes(user));
+    return (
+      direct.includes(user) ||
+      this.#client.rooms.some(({ room }) => this.#client.members(room).includes(user))
+    );
   }
 
   /** @param {string} room */
@@ -273,7 +278,7 @@ export class Conversations {
     conversation.touched = Math.max(conversation.touched, message.ts);
     // Whoever answers has read what came before.
     if (message.own) this.#setRead(conversation, message.seq);
-    this.#trim(conversation);
+    if (message.room !== this.active) this.trim(message.room);
     this.#changed({ room: message.room, arrived: message.own ? undefined : entry });
   }
 
@@ -372,11 +377,12 @@ export class Conversations {
   }
 
   /**
-   * Nobody scrolls up in a room that is not in front: what is far above can be fetched again.
-   * @param {Conversation} conversation
+   * Forgets what is far above where nobody is looking; scrolling up fetches it again.
+   * @param {string} room
    */
-  #trim(conversation) {
-    if (conversation.room === this.active || conversation.entries.length <= KEPT) return;
+  trim(room) {
+    const conversation = this.#all.get(room);
+    if (!conversation || conversation.entries.length <= 2 * KEPT) return;
     conversation.entries.splice(0, conversation.entries.length - KEPT);
     conversation.older = true;
   }

@@ -37,7 +37,11 @@ export function memberList({ conversations, me, direct, closeButton }) {
     let item = rows.get(user);
     if (!item) {
       const self = user === me;
-      const content = [avatar(user, { online: here }), el("span", { class: "person" }, user), self && el("span", { class: "you" }, "you")];
+      const content = [
+        avatar(user, { online: here }),
+        el("span", { class: "person" }, user),
+        self && el("span", { class: "you" }, "you"),
+      ];
       const props = { class: "member", "data-testid": "member", "data-user": user };
       // Oneself one cannot message.
       const inner = self
@@ -55,8 +59,14 @@ export function memberList({ conversations, me, direct, closeButton }) {
   function render() {
     const { active } = conversations;
     const people = active === null ? { online: [], away: [] } : conversations.people(active);
-    arrange(online, people.online.map((user) => row(user, true)));
-    arrange(away, people.away.map((user) => row(user, false)));
+    arrange(
+      online,
+      people.online.map((user) => row(user, true)),
+    );
+    arrange(
+      away,
+      people.away.map((user) => row(user, false)),
+    );
     onlineTitle.textContent = `Online · ${people.online.length}`;
     awayTitle.hidden = people.away.length === 0;
     return people.online.length;

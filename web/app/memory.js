@@ -7,6 +7,7 @@ const PREFIX = "chat.";
 const NAME = `${PREFIX}name`;
 const TOKEN = `${PREFIX}token`;
 const TAB = `${PREFIX}tab`;
+const DRAFT = `${PREFIX}draft.`;
 
 /** @typedef {import("../chat-client.d.ts").SavedState} SavedState */
 
@@ -29,7 +30,22 @@ export function forgetName() {
   sessionStorage.removeItem(NAME);
   localStorage.removeItem(NAME);
   sessionStorage.removeItem(TOKEN);
+  for (const key of Object.keys(sessionStorage)) if (key.startsWith(DRAFT)) sessionStorage.removeItem(key);
 }
+
+/** What was begun and not sent, for as long as the tab lives. */
+export const drafts = {
+  /** @param {string} room */
+  get: (room) => sessionStorage.getItem(`${DRAFT}${room}`) ?? "",
+  /**
+   * @param {string} room
+   * @param {string} text
+   */
+  set(room, text) {
+    if (text === "") sessionStorage.removeItem(`${DRAFT}${room}`);
+    else sessionStorage.setItem(`${DRAFT}${room}`, text);
+  },
+};
 
 /** A token lives only as long as the tab. */
 export function rememberedToken() {

@@ -32,7 +32,11 @@ export function sidebar({ conversations, me, stage, open, join, direct, search, 
       el("img", { src: "icons/mark.svg", alt: "", width: 30, height: 30 }),
       el("span", { class: "brand" }, "chatctl"),
       el("span", { class: "stage" }, stage),
-      el("button", { class: "quiet", title: "Go to… (Ctrl K)", "aria-label": "Go to conversation", onclick: search }, icon("search")),
+      el(
+        "button",
+        { class: "quiet", title: "Go to… (Ctrl K)", "aria-label": "Go to conversation", onclick: search },
+        icon("search"),
+      ),
     ),
     el(
       "nav",
@@ -49,7 +53,11 @@ export function sidebar({ conversations, me, stage, open, join, direct, search, 
       { class: "side-me" },
       avatar(me),
       el("span", { class: "me-name", title: me }, me),
-      el("button", { class: "quiet", title: "Sign out", "aria-label": "Sign out", onclick: signOut }, icon("leave")),
+      el(
+        "button",
+        { class: "quiet", title: "Sign out", "aria-label": "Sign out", onclick: signOut },
+        icon("leave"),
+      ),
     ),
   );
 
@@ -58,7 +66,9 @@ export function sidebar({ conversations, me, stage, open, join, direct, search, 
     const { room, peer } = conversation;
     let item = rows.get(room);
     if (!item) {
-      const face = peer ? avatar(peer, { online: false }) : el("span", { class: "hash", "aria-hidden": "true" }, "#");
+      const face = peer
+        ? avatar(peer, { online: false })
+        : el("span", { class: "hash", "aria-hidden": "true" }, "#");
       item = el(
         "li",
         {},
@@ -84,7 +94,8 @@ export function sidebar({ conversations, me, stage, open, join, direct, search, 
       "data-unread": count > 0,
     });
     /** @type {Element} */ (button.lastElementChild).textContent = count > 0 ? "unread" : "";
-    if (peer) showOnline(/** @type {Element} */ (button.querySelector(".avatar")), conversations.isOnline(peer));
+    if (peer)
+      showOnline(/** @type {Element} */ (button.querySelector(".avatar")), conversations.isOnline(peer));
     return item;
   }
 

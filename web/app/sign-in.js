@@ -18,7 +18,12 @@ export async function signIn(place, config, problem) {
   if (remembered.enter && !problem) return accept(remembered);
   return new Promise((resolve) => {
     const form = config.mode === "token" ? tokenForm : nameForm;
-    place.replaceChildren(card(form(remembered, problem, (identity) => resolve(accept(identity))), config.stage));
+    place.replaceChildren(
+      card(
+        form(remembered, problem, (identity) => resolve(accept(identity))),
+        config.stage,
+      ),
+    );
     place.hidden = false;
     const input = /** @type {HTMLInputElement} */ (place.querySelector("input, textarea"));
     input.focus();
@@ -92,7 +97,11 @@ function nameForm({ name, taken }, problem, done) {
         event.preventDefault();
         const chosen = input.value.trim();
         if (isName(chosen)) return done({ name: chosen });
-        say(hint, chosen ? "Letters, digits and _ . : - only, without spaces." : "Every chat needs a name.", true);
+        say(
+          hint,
+          chosen ? "Letters, digits and _ . : - only, without spaces." : "Every chat needs a name.",
+          true,
+        );
         input.focus();
       },
     },

@@ -13,9 +13,10 @@ import { avatar } from "./people.js";
  *   open: (room: string) => void,
  *   join: (room: string) => Promise<void>,
  *   direct: (user: string) => Promise<void>,
+ *   tell: (error: unknown) => void,
  * }} app
  */
-export function switcher({ conversations, open, join, direct }) {
+export function switcher({ conversations, open, join, direct, tell }) {
   /** @type {Choice[]} */
   let choices = [];
   let chosen = 0;
@@ -56,7 +57,14 @@ export function switcher({ conversations, open, join, direct }) {
     el(
       "p",
       { class: "keys" },
-      el("kbd", {}, "↑ ↓"), " choose ", el("kbd", {}, "Enter"), " go ", el("kbd", {}, "Alt ↑ ↓"), " next conversation ", el("kbd", {}, "Esc"), " close",
+      el("kbd", {}, "↑ ↓"),
+      " choose ",
+      el("kbd", {}, "Enter"),
+      " go ",
+      el("kbd", {}, "Alt ↑ ↓"),
+      " next conversation ",
+      el("kbd", {}, "Esc"),
+      " close",
     ),
   );
 
@@ -70,14 +78,29 @@ export function switcher({ conversations, open, join, direct }) {
       .filter(({ room, peer }) => (peer ?? room).toLowerCase().includes(query.toLowerCase()))
       .map(({ room, peer, ...rest }) => {
         const count = unread({ ...rest, room, peer });
-        return { label: peer ?? room, note: count > 0 ? `${count} new` : "", face: face(peer), go: () => open(room) };
+        return {
+          label: peer ?? room,
+          note: count > 0 ? `${count} new` : "",
+          face: face(peer),
+          go: () => open(room),
+        };
       });
     const here = new Set(all.map(({ room, peer }) => (peer === null ? `#${room}` : peer)));
     if (isName(query) && !here.has(`#${query}`)) {
-      found.push({ label: query, note: "join this room", face: face(null), go: () => void join(query).catch(() => {}) });
+      found.push({
+        label: query,
+        note: "join this room",
+        face: face(null),
+        go: () => void join(query).catch(tell),
+      });
     }
     if (isName(query) && !here.has(query) && query !== conversations.me) {
-      found.push({ label: query, note: "message them", face: face(query), go: () => void direct(query).catch(() => {}) });
+      found.push({
+        label: query,
+        note: "message them",
+        face: face(query),
+        go: () => void direct(query).catch(tell),
+      });
     }
     return found;
   }
@@ -87,8 +110,19 @@ export function switcher({ conversations, open, join, direct }) {
     list.replaceChildren(
       ...choices.map((choice, index) => {
         const selected = index === chosen;
-        const props = { class: "choice", id: `choice-${index}`, role: "option", "aria-selected": String(selected) };
-        return el("li", { ...props, onclick: () => pick(choice) }, choice.face, el("span", { class: "room-name" }, choice.label), el("span", { class: "note" }, choice.note));
+        const props = {
+          class: "choice",
+          id: `choice-${index}`,
+          role: "option",
+          "aria-selected": String(selected),
+        };
+        return el(
+          "li",
+          { ...props, onclick: () => pick(choice) },
+          choice.face,
+          el("span", { class: "room-name" }, choice.label),
+          el("span", { class: "note" }, choice.note),
+        );
       }),
     );
     set(input, { "aria-activedescendant": choices.length > 0 && `choice-${chosen}` });

@@ -10,7 +10,8 @@ const TOGETHER = 5 * 60_000;
 const AT_END = 40;
 const NEAR_START = 400;
 /** Up to three emoji and nothing else. */
-const ONLY_EMOJI = /^(?:\p{Extended_Pictographic}(?:\p{Emoji_Modifier}|\uFE0F|\u200D\p{Extended_Pictographic})*\s*){1,3}$/u;
+const ONLY_EMOJI =
+  /^(?:\p{Extended_Pictographic}(?:\p{Emoji_Modifier}|\uFE0F|\u200D\p{Extended_Pictographic})*\s*){1,3}$/u;
 
 /** @typedef {import("./conversations.js").Entry} Entry */
 
@@ -20,7 +21,14 @@ export function thread({ conversations, direct }) {
   const start = el("div", { class: "start" });
   const scroller = el(
     "div",
-    { class: "scroller", "data-testid": "messages", role: "log", "aria-label": "Messages", "aria-live": "off", tabindex: "0" },
+    {
+      class: "scroller",
+      "data-testid": "messages",
+      role: "log",
+      "aria-label": "Messages",
+      "aria-live": "off",
+      tabindex: "0",
+    },
     start,
     list,
   );
@@ -73,18 +81,35 @@ export function thread({ conversations, direct }) {
       const emoji = ONLY_EMOJI.test(entry.text);
       item = el(
         "li",
-        { class: "message", "data-testid": "message", "data-mid": entry.mid, "data-from": entry.from, "data-own": entry.own },
+        {
+          class: "message",
+          "data-testid": "message",
+          "data-mid": entry.mid,
+          "data-from": entry.from,
+          "data-own": entry.own,
+        },
         entry.own
           ? null
           : el(
               "button",
-              { class: "face", title: `Message ${entry.from}`, "aria-label": `Message ${entry.from}`, tabindex: "-1", onclick: () => void direct(entry.from) },
+              {
+                class: "face",
+                title: `Message ${entry.from}`,
+                "aria-label": `Message ${entry.from}`,
+                tabindex: "-1",
+                onclick: () => void direct(entry.from),
+              },
               avatar(entry.from),
             ),
         el(
           "div",
           { class: "what" },
-          el("div", { class: "who" }, el("span", { class: "author" }, entry.own ? "You" : entry.from), el("time", {})),
+          el(
+            "div",
+            { class: "who" },
+            el("span", { class: "author" }, entry.own ? "You" : entry.from),
+            el("time", {}),
+          ),
           el("p", { class: "text", dir: "auto", "data-emoji": emoji }, entry.text),
           el("div", { class: "fate" }),
         ),
@@ -167,6 +192,7 @@ export function thread({ conversations, direct }) {
   }
 
   function render() {
+    if (room !== null && following) conversations.trim(room);
     const conversation = conversations.get(room);
     const anchor = following ? null : firstVisible();
     const top = anchor?.getBoundingClientRect().top ?? 0;
@@ -213,12 +239,19 @@ export function thread({ conversations, direct }) {
     if (start.dataset.key === key) return;
     start.dataset.key = key;
     if (!conversation) return start.replaceChildren();
-    if (state === "loading") return start.replaceChildren(el("span", { class: "spinner", role: "status", "aria-label": "Loading messages" }));
+    if (state === "loading")
+      return start.replaceChildren(
+        el("span", { class: "spinner", role: "status", "aria-label": "Loading messages" }),
+      );
     const { peer } = conversation;
     start.replaceChildren(
       peer ? avatar(peer) : el("span", { class: "big-hash", "aria-hidden": "true" }, "#"),
       el("h2", {}, peer ?? conversation.room),
-      el("p", {}, peer ? `Only you and ${peer} can read this.` : "This is where the room begins. Say something."),
+      el(
+        "p",
+        {},
+        peer ? `Only you and ${peer} can read this.` : "This is where the room begins. Say something.",
+      ),
     );
   }
 

@@ -102,7 +102,8 @@ export class Connection {
       const expire = () => {
         this.#release(waiter).reject(new ChatError("TIMEOUT", "not connected in time", { retry: true }));
       };
-      const timer = timeoutMs === Infinity ? undefined : this.#clock.setTimeout(expire, Math.max(0, timeoutMs));
+      const timer =
+        timeoutMs === Infinity ? undefined : this.#clock.setTimeout(expire, Math.max(0, timeoutMs));
       const waiter = { resolve, reject, timer };
       this.#waiting.add(waiter);
     });
@@ -166,7 +167,8 @@ export class Connection {
     try {
       await link.opened(OPEN_TIMEOUT);
       const welcome = await link.request(this.#port.hello(), HELLO_TIMEOUT);
-      if (!link.up) throw new ChatError("DISCONNECTED", "the connection ended right after hello", { retry: true });
+      if (!link.up)
+        throw new ChatError("DISCONNECTED", "the connection ended right after hello", { retry: true });
       return { link, welcome };
     } catch (error) {
       link.drop(/** @type {ChatError} */ (error));
@@ -230,7 +232,11 @@ export class Connection {
   #notOpened(error) {
     const fixed = typeof this.#options.token !== "function";
     const final = FINAL_CODES.has(error.code) || error.code === "UNSUPPORTED" || error.code === "CLOSED";
-    if (final || (fixed && IDENTITY_CODES.has(error.code)) || (error.code === "TOKEN_UNAVAILABLE" && !error.retry)) {
+    if (
+      final ||
+      (fixed && IDENTITY_CODES.has(error.code)) ||
+      (error.code === "TOKEN_UNAVAILABLE" && !error.retry)
+    ) {
       this.stop(error);
     } else {
       this.#retryLater(error, error.retryMs);
@@ -261,7 +267,8 @@ export class Connection {
    * @param {number} [serverMs] the wait the server asked for
    */
   #retryLater(error, serverMs) {
-    const delay = serverMs === undefined ? backoff(this.#clock, this.#attempt) : stretched(this.#clock, serverMs);
+    const delay =
+      serverMs === undefined ? backoff(this.#clock, this.#attempt) : stretched(this.#clock, serverMs);
     this.#attempt += 1;
     this.#arm("retry", delay, () => this.#dial());
     // A rotation that failed leaves the old link in service, so nothing has changed for anybody.

@@ -22,7 +22,12 @@ export class ChatError extends Error {
    * the server remembers ids only as far back as the tail of the room.
    */
   get uncertain() {
-    return this.code === "TIMEOUT" || this.code === "DISCONNECTED" || this.code === "GATEWAY" || this.code === "INTERNAL";
+    return (
+      this.code === "TIMEOUT" ||
+      this.code === "DISCONNECTED" ||
+      this.code === "GATEWAY" ||
+      this.code === "INTERNAL"
+    );
   }
 
   /** @param {any} frame */

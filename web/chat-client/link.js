@@ -82,14 +82,17 @@ export class Link {
    */
   request(frame, timeoutMs) {
     return new Promise((resolve, reject) => {
-      if (this.#down) return reject(new ChatError("DISCONNECTED", "the connection has ended", { retry: true }));
+      if (this.#down)
+        return reject(new ChatError("DISCONNECTED", "the connection has ended", { retry: true }));
       const sentAt = this.#clock.now();
       const timer = this.#clock.setTimeout(() => this.#expire(frame.id), timeoutMs);
       this.#pending.set(frame.id, { resolve, reject, timer, sentAt });
       try {
         this.post(frame);
       } catch (cause) {
-        this.#take(frame.id)?.reject(new ChatError("DISCONNECTED", "the frame could not be sent", { retry: true, cause }));
+        this.#take(frame.id)?.reject(
+          new ChatError("DISCONNECTED", "the frame could not be sent", { retry: true, cause }),
+        );
       }
     });
   }

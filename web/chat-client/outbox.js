@@ -158,7 +158,10 @@ export class Outbox {
         });
       }
       if (!retry || item.attempts >= ATTEMPTS) return this.#giveUp(entry, reason);
-      const wait = error.retryMs === undefined ? backoff(this.#clock, item.attempts) : stretched(this.#clock, error.retryMs);
+      const wait =
+        error.retryMs === undefined
+          ? backoff(this.#clock, item.attempts)
+          : stretched(this.#clock, error.retryMs);
       await new Promise((resolve) => this.#clock.setTimeout(() => resolve(undefined), wait));
     }
     if (error.uncertain && this.#port.link()) await this.#port.catchUp(item.room, true);

@@ -15,8 +15,23 @@ function setUp(options = {}) {
 
 /** A client of its own on an existing server, with everything it emits in `seen`. */
 function client(clock, server, options = {}) {
-  const chat = new ChatClient({ url: "ws://127.0.0.1:1/api/local", user: "alice", WebSocket: server.WebSocket, clock, ...options });
-  const seen = { message: [], state: [], outgoing: [], presence: [], gap: [], reset: [], refused: [], error: [] };
+  const chat = new ChatClient({
+    url: "ws://127.0.0.1:1/api/local",
+    user: "alice",
+    WebSocket: server.WebSocket,
+    clock,
+    ...options,
+  });
+  const seen = {
+    message: [],
+    state: [],
+    outgoing: [],
+    presence: [],
+    gap: [],
+    reset: [],
+    refused: [],
+    error: [],
+  };
   for (const type of Object.keys(seen)) chat.on(type, (detail) => seen[type].push(detail));
   return { chat, seen, texts: () => seen.message.map(({ body }) => body.text) };
 }
@@ -41,7 +56,8 @@ test("a name is 1 to 64 of the allowed characters, and the room of two is the sa
   assert.equal(directRoom("alice", "bob"), "@alice,bob");
   assert.equal(directRoom("a", "B"), "@B,a");
   assert.equal(directPeer("@alice,bob", "bob"), "alice");
-  for (const no of ["@alice,bob,carol", "@bob,alice", "@carol,dave", "alice", "@alice"]) assert.equal(directPeer(no, "alice"), null);
+  for (const no of ["@alice,bob,carol", "@bob,alice", "@carol,dave", "alice", "@alice"])
+    assert.equal(directPeer(no, "alice"), null);
 });
 
 test("ids are names, differ, and sort by age", () => {
@@ -62,7 +78,10 @@ test("open mode says who it is in the query, token mode in the second subprotoco
   await online(token);
   token.server.sockets[0].end(1001);
   await token.clock.advance(1_000);
-  assert.deepEqual(token.server.sockets.map(({ protocols }) => protocols[1]), ["bearer.jwt1", "bearer.jwt2"]);
+  assert.deepEqual(
+    token.server.sockets.map(({ protocols }) => protocols[1]),
+    ["bearer.jwt1", "bearer.jwt2"],
+  );
   assert.equal(token.chat.user, "token-user");
 });
 
@@ -73,7 +92,10 @@ test("an address that moves is followed, and one that cannot be had is asked for
   await online(world);
   world.server.sockets[0].end(1006);
   await world.clock.advance(3_000);
-  assert.deepEqual(world.server.sockets.map((socket) => new URL(socket.url).pathname), ["/old/local", "/new/local"]);
+  assert.deepEqual(
+    world.server.sockets.map((socket) => new URL(socket.url).pathname),
+    ["/old/local", "/new/local"],
+  );
   assert.equal(world.chat.state, "online");
 });
 
@@ -81,7 +103,10 @@ test("joining says what was said last, and only what comes after is delivered", 
   const world = setUp();
   for (const text of ["one", "two"]) world.server.store("lobby", "bob", text);
   const page = await joined(world);
-  assert.deepEqual(page.messages.map(({ body }) => body.text), ["one", "two"]);
+  assert.deepEqual(
+    page.messages.map(({ body }) => body.text),
+    ["one", "two"],
+  );
   assert.equal(page.more, false);
   world.server.say("lobby", "bob", "three");
   await world.clock.advance(0);
@@ -119,8 +144,11 @@ test("a gap that history cannot fill is passed over, said, and holds up nothing"
   world.server.say("lobby", "bob", "first");
   world.server.store("lobby", "bob", "expired");
   world.server.room("lobby").log.splice(1, 1);
-  world.server.room("lobby").log.push({ room: "lobby", seq: 3, from: "bob", mid: "m3", ts: 1, body: { text: "third" } });
-  for (const item of world.server.room("lobby").log) world.server.open[0].deliver({ type: "message", ...item });
+  world.server
+    .room("lobby")
+    .log.push({ room: "lobby", seq: 3, from: "bob", mid: "m3", ts: 1, body: { text: "third" } });
+  for (const item of world.server.room("lobby").log)
+    world.server.open[0].deliver({ type: "message", ...item });
   await world.clock.advance(20_000);
   assert.deepEqual(world.texts(), ["first", "third"]);
   assert.deepEqual(world.seen.gap, [{ room: "lobby", from: 2, to: 2 }]);
@@ -139,7 +167,10 @@ test("after a reconnect the room is resumed from the last seq, nothing is missin
   await world.clock.advance(2_000);
   const expected = ["before", ...Array.from({ length: 130 }, (_, n) => `missed ${n + 1}`), "after"];
   assert.deepEqual(world.texts(), expected);
-  assert.deepEqual(world.seen.message.map(({ seq }) => seq), expected.map((_, n) => n + 1));
+  assert.deepEqual(
+    world.seen.message.map(({ seq }) => seq),
+    expected.map((_, n) => n + 1),
+  );
 });
 
 test("too much to catch up with becomes a gap and the newest page", async () => {
@@ -152,7 +183,8 @@ test("too much to catch up with becomes a gap and the newest page", async () => 
   assert.equal(world.seen.message.at(-1).seq, 1_000);
   const { from, to } = world.seen.gap[0];
   const got = new Set(world.seen.message.map(({ seq }) => seq));
-  for (let seq = 1; seq <= 1_000; seq += 1) assert.notEqual(got.has(seq), seq >= from && seq <= to, `seq ${seq}`);
+  for (let seq = 1; seq <= 1_000; seq += 1)
+    assert.notEqual(got.has(seq), seq >= from && seq <= to, `seq ${seq}`);
 });
 
 test("more rooms than one hello may name are resumed in further ones", async () => {
@@ -177,7 +209,15 @@ test("a room that began anew is read from the start; a head read too early is no
 
   world.server.intercept = (frame, socket) => {
     if (frame.action !== "hello") return false;
-    const stale = { type: "welcome", id: frame.id, v: 1, user: "alice", heartbeat: 540, expires: 2e9, direct: [] };
+    const stale = {
+      type: "welcome",
+      id: frame.id,
+      v: 1,
+      user: "alice",
+      heartbeat: 540,
+      expires: 2e9,
+      direct: [],
+    };
     world.server.room("lobby").members.add(socket);
     socket.deliver({ ...stale, rooms: [{ room: "lobby", head: 2 }] });
     return true;
@@ -200,7 +240,16 @@ test("a room that refuses to be resumed is dropped, and said", async () => {
   await joined(world);
   world.server.intercept = (frame, socket) => {
     if (frame.action !== "hello") return false;
-    const welcome = { type: "welcome", id: frame.id, v: 1, user: "alice", heartbeat: 540, expires: 2e9, direct: [], rooms: [] };
+    const welcome = {
+      type: "welcome",
+      id: frame.id,
+      v: 1,
+      user: "alice",
+      heartbeat: 540,
+      expires: 2e9,
+      direct: [],
+      rooms: [],
+    };
     socket.deliver({ ...welcome, refused: [{ room: "lobby", code: "FORBIDDEN" }] });
     return true;
   };
@@ -219,11 +268,17 @@ test("sends to a room go out one at a time and in order, to other rooms at the s
   for (const text of ["1", "2", "3"]) world.chat.send("lobby", text);
   world.chat.send("other", "x");
   await world.clock.advance(0);
-  assert.deepEqual(waiting.map(({ frame }) => frame.body.text), ["1", "x"]);
+  assert.deepEqual(
+    waiting.map(({ frame }) => frame.body.text),
+    ["1", "x"],
+  );
   world.server.intercept = () => false;
   for (const { frame, socket } of waiting) world.server.handle(socket, frame);
   await world.clock.advance(0);
-  assert.deepEqual(world.server.room("lobby").log.map(({ body }) => body.text), ["1", "2", "3"]);
+  assert.deepEqual(
+    world.server.room("lobby").log.map(({ body }) => body.text),
+    ["1", "2", "3"],
+  );
 });
 
 test("what is written without a connection is sent when there is one, in order", async () => {
@@ -236,7 +291,10 @@ test("what is written without a connection is sent when there is one, in order",
   assert.equal(world.chat.outbox.length, 2);
   world.server.listening = true;
   await world.clock.advance(60_000);
-  assert.deepEqual((await Promise.all(acks)).map(({ seq }) => seq), [1, 2]);
+  assert.deepEqual(
+    (await Promise.all(acks)).map(({ seq }) => seq),
+    [1, 2],
+  );
   assert.deepEqual(world.texts(), ["1", "2"]);
   assert.deepEqual(world.chat.outbox, []);
 });
@@ -329,10 +387,21 @@ test("a retryable refusal waits as long as the server says, a final one fails an
     }
     at.push(world.clock.now());
     if (at.length > 1) return false;
-    socket.deliver({ type: "error", id: frame.id, code: "RATE_LIMITED", message: "slow down", retry: true, retry_ms: 4_000 });
+    socket.deliver({
+      type: "error",
+      id: frame.id,
+      code: "RATE_LIMITED",
+      message: "slow down",
+      retry: true,
+      retry_ms: 4_000,
+    });
     return true;
   };
-  const acks = [world.chat.send("lobby", "slow"), world.chat.send("lobby", "bad"), world.chat.send("lobby", "good")];
+  const acks = [
+    world.chat.send("lobby", "slow"),
+    world.chat.send("lobby", "bad"),
+    world.chat.send("lobby", "good"),
+  ];
   await world.clock.advance(10_000);
   assert.ok(at[1] - at[0] >= 4_000, `waited ${at[1] - at[0]} ms`);
   assert.equal((await acks[0]).seq, 1);
@@ -377,7 +446,9 @@ test("what is too long is refused before it is sent, counted in characters", asy
   await joined(world);
   assert.equal(textLength("👍é"), 2);
   await assert.rejects(world.chat.send("lobby", "👍".repeat(4_001)), { code: "TOO_LARGE" });
-  await assert.rejects(world.chat.send("lobby", { text: "x", more: "y".repeat(17_000) }), { code: "TOO_LARGE" });
+  await assert.rejects(world.chat.send("lobby", { text: "x", more: "y".repeat(17_000) }), {
+    code: "TOO_LARGE",
+  });
   await assert.rejects(world.chat.send("@bob,carol", "x"), { code: "BAD_REQUEST" });
   const ack = world.chat.send("lobby", "é".repeat(4_000));
   await world.clock.advance(0);
@@ -408,8 +479,14 @@ test("a new page goes on where the old one stopped: unsent messages are sent, ro
   assert.equal(next.chat.outbox.length, 3);
   next.chat.connect();
   await clock.advance(2_000);
-  assert.deepEqual(next.texts().filter((text) => text !== "unsent 3"), ["missed", "unsent 1", "unsent 2"]);
-  assert.deepEqual(world.server.room("@alice,bob").log.map(({ body }) => body.text), ["unsent 3"]);
+  assert.deepEqual(
+    next.texts().filter((text) => text !== "unsent 3"),
+    ["missed", "unsent 1", "unsent 2"],
+  );
+  assert.deepEqual(
+    world.server.room("@alice,bob").log.map(({ body }) => body.text),
+    ["unsent 3"],
+  );
   assert.deepEqual(next.chat.outbox, []);
   assert.deepEqual(storage.load().outbox, []);
 });
@@ -481,7 +558,10 @@ test("between 100 and 115 minutes it moves to a new connection, unnoticed", asyn
     world.server.say("lobby", "bob", "after");
     await world.clock.advance(1_000);
     assert.deepEqual(world.texts(), ["before", "during", "after"]);
-    assert.deepEqual(world.seen.state.map(({ state }) => state), ["connecting", "online"]);
+    assert.deepEqual(
+      world.seen.state.map(({ state }) => state),
+      ["connecting", "online"],
+    );
     world.chat.close();
   }
 });
@@ -568,7 +648,9 @@ test("where pings are answered, one that is not ends the connection", async () =
 });
 
 test("a dead connection is noticed soon after the network or the page comes back", async () => {
-  const surroundings = Object.assign(new EventTarget(), { document: Object.assign(new EventTarget(), { visibilityState: "visible" }) });
+  const surroundings = Object.assign(new EventTarget(), {
+    document: Object.assign(new EventTarget(), { visibilityState: "visible" }),
+  });
   const world = setUp({ surroundings });
   await joined(world);
   surroundings.dispatchEvent(new Event("online"));
@@ -605,7 +687,14 @@ test("an unanswered send on a silent connection ends it and goes out on the next
 test("who left is shown as offline only after the grace, and not if they come back in time", async () => {
   const world = setUp();
   await joined(world);
-  const bob = (state) => world.server.open[0].deliver({ type: "presence", room: "lobby", user: "bob", state, ...(state === "offline" && { grace_ms: 25_000 }) });
+  const bob = (state) =>
+    world.server.open[0].deliver({
+      type: "presence",
+      room: "lobby",
+      user: "bob",
+      state,
+      ...(state === "offline" && { grace_ms: 25_000 }),
+    });
   bob("online");
   await world.clock.advance(0);
   bob("offline");
@@ -698,7 +787,13 @@ test("a closed client leaves no timer and no socket behind, and tells those who 
   await joined(world);
   world.server.open[0].deliver({ type: "presence", room: "lobby", user: "bob", state: "online" });
   await world.clock.advance(0);
-  world.server.open[0].deliver({ type: "presence", room: "lobby", user: "bob", state: "offline", grace_ms: 25_000 });
+  world.server.open[0].deliver({
+    type: "presence",
+    room: "lobby",
+    user: "bob",
+    state: "offline",
+    grace_ms: 25_000,
+  });
   await world.clock.advance(0);
   world.server.intercept = () => true;
   const history = world.chat.history("lobby");
@@ -715,19 +810,54 @@ test("frames that make no sense hurt nobody, and a listener that throws hinders 
   const world = setUp();
   await joined(world);
   const socket = world.server.open[0];
-  for (const data of ["", "{", "null", "[]", "7", '{"type":5}', '{"type":"message"}', '{"type":"batch","room":"lobby"}', '{"type":"later"}']) {
+  for (const data of [
+    "",
+    "{",
+    "null",
+    "[]",
+    "7",
+    '{"type":5}',
+    '{"type":"message"}',
+    '{"type":"batch","room":"lobby"}',
+    '{"type":"later"}',
+  ]) {
     socket.onmessage({ data });
   }
-  socket.deliver({ type: "message", room: "lobby", seq: -1, from: "bob", mid: "m", ts: 1, body: { text: "x" } });
-  socket.deliver({ type: "message", room: "stranger", seq: 1, from: "bob", mid: "m", ts: 1, body: { text: "x" } });
+  socket.deliver({
+    type: "message",
+    room: "lobby",
+    seq: -1,
+    from: "bob",
+    mid: "m",
+    ts: 1,
+    body: { text: "x" },
+  });
+  socket.deliver({
+    type: "message",
+    room: "stranger",
+    seq: 1,
+    from: "bob",
+    mid: "m",
+    ts: 1,
+    body: { text: "x" },
+  });
   await world.clock.advance(1_000);
   assert.deepEqual(world.texts(), []);
 
   const thrown = [];
   const original = globalThis.queueMicrotask;
-  globalThis.queueMicrotask = (run) => original(() => { try { run(); } catch (error) { thrown.push(error.message); } });
+  globalThis.queueMicrotask = (run) =>
+    original(() => {
+      try {
+        run();
+      } catch (error) {
+        thrown.push(error.message);
+      }
+    });
   const { chat, texts } = client(world.clock, world.server, { user: "carol" });
-  chat.on("message", () => { throw new Error("not my day"); });
+  chat.on("message", () => {
+    throw new Error("not my day");
+  });
   let after = 0;
   chat.on("message", () => (after += 1));
   await joined({ chat, clock: world.clock });

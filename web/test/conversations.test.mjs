@@ -11,12 +11,28 @@ async function setUp(options = {}) {
   const clock = options.clock ?? new FakeClock();
   const server = options.server ?? new FakeServer(clock);
   const saved = options.saved ?? {};
-  const marks = { get: (room) => saved[room], set: (room, seq) => (seq === undefined ? delete saved[room] : (saved[room] = seq)) };
-  const chat = new ChatClient({ url: "ws://127.0.0.1:1/api/local", user: "alice", WebSocket: server.WebSocket, clock, storage: options.storage });
+  const marks = {
+    get: (room) => saved[room],
+    set: (room, seq) => (seq === undefined ? delete saved[room] : (saved[room] = seq)),
+  };
+  const chat = new ChatClient({
+    url: "ws://127.0.0.1:1/api/local",
+    user: "alice",
+    WebSocket: server.WebSocket,
+    clock,
+    storage: options.storage,
+  });
   const conversations = new Conversations(chat, marks, () => {});
   chat.connect().catch(() => {});
   await clock.advance(0);
-  return { clock, server, chat, conversations, saved, text: (room) => conversations.get(room).entries.map((entry) => entry.text) };
+  return {
+    clock,
+    server,
+    chat,
+    conversations,
+    saved,
+    text: (room) => conversations.get(room).entries.map((entry) => entry.text),
+  };
 }
 
 async function joined(world, room = "lobby") {
@@ -76,7 +92,13 @@ test("one's own message stands at the end while it is on its way, and takes its 
   world.server.handle(held.socket, held.frame);
   await world.clock.advance(0);
   const { entries } = world.conversations.get("lobby");
-  assert.deepEqual(entries.map(({ seq, state }) => [seq, state]), [[1, "received"], [2, "sent"]]);
+  assert.deepEqual(
+    entries.map(({ seq, state }) => [seq, state]),
+    [
+      [1, "received"],
+      [2, "sent"],
+    ],
+  );
 });
 
 test("the same id from two people is two messages", async () => {
@@ -91,7 +113,9 @@ test("the same id from two people is two messages", async () => {
 test("a failed message says why, and can be tried again or deleted", async () => {
   const world = await setUp();
   await joined(world);
-  world.server.intercept = (frame, socket) => frame.action === "send" && !socket.deliver({ type: "error", id: frame.id, code: "FORBIDDEN", message: "not here", retry: false });
+  world.server.intercept = (frame, socket) =>
+    frame.action === "send" &&
+    !socket.deliver({ type: "error", id: frame.id, code: "FORBIDDEN", message: "not here", retry: false });
   world.conversations.send("lobby", "a");
   world.conversations.send("lobby", "b");
   await world.clock.advance(0);
@@ -114,7 +138,10 @@ test("older messages come page by page, each once, until there are no more", asy
     world.conversations.loadOlder("lobby");
     await world.clock.advance(0);
   }
-  assert.deepEqual(world.text("lobby"), Array.from({ length: 120 }, (_, n) => `${n + 1}`));
+  assert.deepEqual(
+    world.text("lobby"),
+    Array.from({ length: 120 }, (_, n) => `${n + 1}`),
+  );
   assert.equal(world.conversations.get("lobby").older, false);
 });
 
@@ -127,7 +154,11 @@ test("after a gap only what follows it is shown, and the rest is to be had by sc
   for (let n = 2; n <= 900; n += 1) world.server.store("lobby", "bob", `${n}`);
   await world.clock.advance(5_000);
   const seqs = world.conversations.get("lobby").entries.map(({ seq }) => seq);
-  assert.deepEqual(seqs, Array.from({ length: seqs.length }, (_, n) => 900 - seqs.length + 1 + n), "an unbroken run");
+  assert.deepEqual(
+    seqs,
+    Array.from({ length: seqs.length }, (_, n) => 900 - seqs.length + 1 + n),
+    "an unbroken run",
+  );
   assert.equal(world.conversations.get("lobby").older, true);
 });
 
@@ -157,5 +188,6 @@ test("a room that began anew forgets what was shown and how far it was read", as
 test("a token is read for its subject unless it is none or has expired", () => {
   const token = (claims) => `x.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.y`;
   assert.equal(subjectOf(token({ sub: "zoë", exp: 4e9 })), "zoë");
-  for (const bad of [token({ sub: "a", exp: 1 }), token({ exp: 4e9 }), token(null), "a.b", "", null]) assert.equal(subjectOf(bad), null);
+  for (const bad of [token({ sub: "a", exp: 1 }), token({ exp: 4e9 }), token(null), "a.b", "", null])
+    assert.equal(subjectOf(bad), null);
 });

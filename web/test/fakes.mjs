@@ -89,7 +89,14 @@ export class FakeServer {
   /** Somebody says something. */
   say(name, from, text, mid = `m-${name}-${from}-${text}`) {
     const { log } = this.room(name);
-    const item = { room: name, seq: (log.at(-1)?.seq ?? 0) + 1, from, mid, ts: this.clock.now(), body: { text } };
+    const item = {
+      room: name,
+      seq: (log.at(-1)?.seq ?? 0) + 1,
+      from,
+      mid,
+      ts: this.clock.now(),
+      body: { text },
+    };
     log.push(item);
     this.#post(name, { type: "message", ...item });
     return item;
@@ -126,7 +133,9 @@ export class FakeServer {
           heads.push({ room, head });
           if (head > seq) socket.deliver({ type: "batch", ...this.page(room, seq, 100) });
         }
-        const direct = [...this.rooms.keys()].filter((room) => room.startsWith("@") && this.room(room).log.length > 0);
+        const direct = [...this.rooms.keys()].filter(
+          (room) => room.startsWith("@") && this.room(room).log.length > 0,
+        );
         const { user, number } = socket;
         const { expires, heartbeat } = this;
         const known = { v: 1, user, name: user, conn: `c${number}`, heartbeat, expires, max_bytes: 16384 };
@@ -141,7 +150,13 @@ export class FakeServer {
       case "send": {
         const { log, members } = this.room(name);
         if (!name.startsWith("@") && !members.has(socket)) {
-          return socket.deliver({ type: "error", id, code: "NOT_IN_ROOM", message: "not in the room", retry: false });
+          return socket.deliver({
+            type: "error",
+            id,
+            code: "NOT_IN_ROOM",
+            message: "not in the room",
+            retry: false,
+          });
         }
         // As on the real server, the memory for ids is the tail of the room.
         const stored = log.slice(-20).find((item) => item.mid === id && item.from === socket.user);
@@ -149,10 +164,19 @@ export class FakeServer {
         return socket.deliver({ type: "ack", id, room: name, seq, ts, dup: stored !== undefined });
       }
       case "history":
-        if (frame.after !== undefined) return socket.deliver({ type: "batch", id, ...this.page(name, frame.after, frame.limit) });
-        return socket.deliver({ type: "batch", id, ...this.newest(name, frame.before ?? Infinity, frame.limit) });
+        if (frame.after !== undefined)
+          return socket.deliver({ type: "batch", id, ...this.page(name, frame.after, frame.limit) });
+        return socket.deliver({
+          type: "batch",
+          id,
+          ...this.newest(name, frame.before ?? Infinity, frame.limit),
+        });
       case "who": {
-        const users = [...new Set([...this.room(name).members].filter((one) => one.state === "open").map((one) => one.user))];
+        const users = [
+          ...new Set(
+            [...this.room(name).members].filter((one) => one.state === "open").map((one) => one.user),
+          ),
+        ];
         return socket.deliver({ type: "who", id, room: name, users: users.sort(), more: false });
       }
     }
