@@ -230,7 +230,7 @@ fn guard(address: &Address, live: &Live, options: &PlanOptions) -> Option<Refusa
 fn deletions(doomed: &BTreeMap<&Address, &Live>) -> Result<Vec<Step>, Error> {
     let step = |address: &Address, live: &Live| {
         let container = container(address, doomed);
-        let after = doomed.keys().filter(|other| goes_before(other.kind, address.kind)).map(|other| (*other).clone());
+        let after = doomed.keys().filter(|other| goes_before(other, address)).map(|other| (*other).clone());
         Step {
             resource: address.clone(),
             action: Action::Delete,
@@ -249,15 +249,14 @@ fn deletions(doomed: &BTreeMap<&Address, &Live>) -> Result<Vec<Step>, Error> {
 }
 
 /// Which deletions must be over before another: routes before the integrations that they use, a deployment after the
-/// stage that serves it (aws-facts, API Gateway 3 and 8), roles and log groups after the function that could still
-/// write (aws-facts, Logs).
-fn goes_before(first: Kind, second: Kind) -> bool {
-    matches!(
-        (first, second),
-        (Kind::Stage, Kind::Deployment)
-            | (Kind::Route, Kind::Integration | Kind::Authorizer)
-            | (Kind::Function, Kind::Role | Kind::LogGroup)
-    )
+/// stage that serves it (aws-facts, API Gateway 3 and 8), role and log group after the function that could still write
+/// (aws-facts, Logs).
+fn goes_before(first: &Address, second: &Address) -> bool {
+    match (first.kind, second.kind) {
+        (Kind::Stage, Kind::Deployment) | (Kind::Route, Kind::Integration | Kind::Authorizer) => true,
+        (Kind::Function, Kind::Role | Kind::LogGroup) => first.name == second.name,
+        _ => false,
+    }
 }
 
 /// What takes a resource along when it is deleted, if that is deleted too.
