@@ -1,0 +1,136 @@
+"""Lets clients and parsers that nobody here wrote judge the project: boto3, the AWS CLI, the websockets package, the
+AsyncAPI parser, and ministack where its Python is found.
+
+    python tests/oracles/run.py [NAME…]
+
+Needs the packages of tests/requirements.txt and tests/package.json and a built chatctl, all of which `cargo xtask test
+--only oracles` sees to. Exits with 1 if one of them objects. What cannot run here is named with the reason.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CHATCTL = os.environ.get("CHATCTL", str(ROOT / "target/debug/chatctl"))
+START_SECONDS = 60
+SETTINGS = """\
+app: chat
+stages:
+  local:
+    endpoint: local
+    auth: { mode: open }
+    lambda: { architecture: native }
+    control_plane: { rate: 0 }
+    build: { profile: dev }
+"""
+
+
+class Cloud:
+    """A cloud of its own with the chat deployed to it."""
+
+    def __enter__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="chatctl-oracles-"))
+        (self.folder / "chat.yaml").write_text(SETTINGS)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        self.environment = environment | {
+            "CHATCTL_SETTINGS": str(self.folder / "chat.yaml"),
+            "CHATCTL_STATE_DIR": str(self.folder / "state"),
+        }
+        self.process = subprocess.Popen(
+            [CHATCTL, "local", "up", "--port", "0", "--json"],
+            cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        )
+        try:
+            self.endpoint = f"http://127.0.0.1:{self.wait_for('ready')['port']}"
+            deployed = self.chatctl("deploy", "--yes")
+            self.url = find(deployed, lambda text: text.startswith("ws://"))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def wait_for(self, event):
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            line = self.process.stdout.readline()
+            if not line:
+                raise RuntimeError(f"`chatctl local up` ended with {self.process.wait()}")
+            said = json.loads(line)
+            if said.get("event") == event:
+                return said
+        raise RuntimeError(f"`chatctl local up` did not say {event}")
+
+    def chatctl(self, *args):
+        done = subprocess.run(
+            [CHATCTL, *args, "--json"], cwd=ROOT, env=self.environment, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"chatctl {' '.join(args)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return json.loads(done.stdout.strip().splitlines()[-1])["data"]
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def find(value, wanted):
+    """The first text anywhere in a JSON value that is wanted."""
+    if isinstance(value, str):
+        return value if wanted(value) else None
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return next((found for found in (find(child, wanted) for child in children) if found), None)
+
+
+def script(name):
+    """A script of this folder that is told where the cloud and the chat are."""
+
+    def run(cloud):
+        command = [sys.executable, str(HERE / name), cloud.endpoint, cloud.url]
+        return subprocess.run(command, cwd=ROOT, env=cloud.environment).returncode == 0
+
+    return run
+
+
+def asyncapi(_cloud):
+    return subprocess.run(["node", str(HERE / "asyncapi.mjs")], cwd=ROOT).returncode == 0
+
+
+ORACLES = {
+    "asyncapi": asyncapi,
+    "boto3": script("boto3_local.py"),
+    "boto3-chat": script("boto3_chat.py"),
+    "awscli": script("awscli_local.py"),
+    "websockets": script("websockets_chat.py"),
+}
+
+
+def main():
+    wanted = sys.argv[1:] or list(ORACLES)
+    unknown = [name for name in wanted if name not in ORACLES]
+    if unknown:
+        sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(ORACLES)}")
+    failed = []
+    with Cloud() as cloud:
+        for name in wanted:
+            print(f"── {name}", flush=True)
+            if not ORACLES[name](cloud):
+                failed.append(name)
+    print(f"oracles: {len(wanted) - len(failed)} agree, {len(failed)} object {' '.join(failed)}".rstrip())
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
