@@ -213,7 +213,10 @@ export class ChatClient {
 
   /** Joins a named room, now and after every reconnect, and says what was said there last. */
   join(room: string): Promise<Page>;
-  /** Leaves a named room, or forgets a room of two. */
+  /**
+   * Leaves a named room, or forgets a room of two until somebody writes there or the client connects again. What is not
+   * sent yet is discarded.
+   */
   leave(room: string): Promise<void>;
   /** Says the name of the room of two with `peer`, and follows it from now on. Needs no join. */
   direct(peer: string): Promise<string>;

@@ -2,10 +2,12 @@
 // Runs in browsers and in Node; chat-client.d.ts describes everything public, README.md shows how to use it.
 
 import { Connection } from "./chat-client/connection.js";
+import { Delivery } from "./chat-client/delivery.js";
 import { SECOND, backoff, systemClock } from "./chat-client/clock.js";
 import { Emitter } from "./chat-client/emitter.js";
 import { ChatError } from "./chat-client/error.js";
 import { LIMITS, directPeer, directRoom, isName, newId, textLength } from "./chat-client/names.js";
+import { Presence } from "./chat-client/presence.js";
 import { Outbox } from "./chat-client/outbox.js";
 import { Room } from "./chat-client/room.js";
 
@@ -14,10 +16,7 @@ export { ChatError, LIMITS, directPeer, directRoom, isName, newId, textLength };
 const REQUEST_TIMEOUT = 10 * SECOND;
 /** How long join, history and who keep trying, reconnects included, before they give up. */
 const CALL_TIMEOUT = 30 * SECOND;
-/** The server handles messages of a room concurrently: most gaps close by themselves within moments. */
-const GAP_PATIENCE = 0.25 * SECOND;
-/** Looks at the history for a gap before it is taken as final: the last messages may not be readable at once. */
-const GAP_LOOKS = 4;
+const MAX_CATCH_UP = 500;
 const SAVE_DELAY = 0.2 * SECOND;
 
 /** For failures that somebody else tells, or that the next connection mends. */
@@ -30,7 +29,9 @@ export class ChatClient {
   #clock;
   #emitter = new Emitter();
   #connection;
+  #delivery;
   #outbox;
+  #presence;
   /** @type {Map<string, Room>} */
   #rooms = new Map();
   /** @type {string | undefined} */
@@ -45,12 +46,12 @@ export class ChatClient {
     if (options.token === undefined && !isName(options.user)) {
       throw new ChatError("BAD_REQUEST", "a user name is 1 to 64 of A-Z a-z 0-9 _ . : -");
     }
-    this.#options = { maxCatchUp: 500, ...options };
+    this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#user = options.token === undefined ? options.user : undefined;
     this.#outbox = new Outbox(this.#clock, {
       link: () => this.#connection.link,
-      catchUp: (room, uncertain) => this.#caughtUp(room, uncertain),
+      catchUp: (name, uncertain) => this.#caughtUp(name, uncertain),
       rejoin: (room) => this.join(room).then(() => {}),
       refused: (error) => this.#connection.refused(error),
       changed: (item, more) => {
@@ -58,6 +59,19 @@ export class ChatClient {
         this.#emitter.emit("outgoing", { ...item, ...more });
       },
     });
+    this.#delivery = new Delivery(this.#clock, options.maxCatchUp ?? MAX_CATCH_UP, {
+      room: (name) => this.#rooms.get(name),
+      call: (frame) => this.#call(frame),
+      seen: (room, item) => this.#seen(room, item),
+      deliver: (room, item) => this.#deliver(room, item),
+      moved: (room) => this.#emitter.emit("room", this.#facts(room)),
+      gap: (gap) => {
+        this.#save({ soon: true });
+        this.#emitter.emit("gap", gap);
+      },
+      reset: ({ name }) => this.#emitter.emit("reset", { room: name }),
+    });
+    this.#presence = new Presence(this.#clock, (change) => this.#emitter.emit("presence", change));
     this.#connection = new Connection(this.#options, this.#clock, {
       hello: () => this.#hello(),
       probe: () => this.#probe(),
@@ -104,7 +118,8 @@ export class ChatClient {
   close() {
     this.flush();
     this.#connection.stop();
-    for (const room of this.#rooms.values()) this.#forgetTimers(room);
+    for (const room of this.#rooms.values()) this.#delivery.forget(room);
+    this.#presence.stop();
   }
 
   /** Looks at once whether the connection lives, or tries at once to get one. */
@@ -130,6 +145,7 @@ export class ChatClient {
   async leave(name) {
     const room = this.#rooms.get(name);
     if (!room) return;
+    this.#outbox.abandon(name);
     this.#drop(room);
     // Whoever is not connected is in no room, so there is nobody to tell.
     if (room.direct || !this.#connection.link) return;
@@ -216,17 +232,18 @@ export class ChatClient {
     const known = this.#rooms.get(room);
     if (known && before === undefined) {
       if (after === undefined) known.seq ??= batch.upto;
-      this.#learn(known, batch.upto);
+      this.#delivery.learn(known, batch.upto);
     }
     return this.#page(room, batch);
   }
 
   /** @param {string} name */
   async who(name) {
-    const room = this.#rooms.get(name);
-    if (room) room.watched = true;
-    const answer = await this.#call({ action: "who", room: name });
-    return this.#renewPresence(name, answer.users ?? []);
+    if (this.#rooms.has(name)) this.#presence.watch(name);
+    const { users = [] } = await this.#call({ action: "who", room: name });
+    if (!this.#rooms.has(name)) return users;
+    this.#presence.renew(name, users);
+    return this.members(name);
   }
 
   /**
@@ -234,7 +251,7 @@ export class ChatClient {
    * @param {string} room
    */
   members(room) {
-    return [...(this.#rooms.get(room)?.present.keys() ?? [])].sort();
+    return this.#presence.members(room);
   }
 
   /** Hands the storage what it does not have yet, without the usual delay. */
@@ -281,8 +298,8 @@ export class ChatClient {
     }
     for (const room of this.#rooms.values()) {
       if (room.wanted && room.seq === null) this.#joined(room).catch(ignore);
-      if (room.watched) this.who(room.name).catch(ignore);
     }
+    for (const name of this.#presence.watched) this.who(name).catch(ignore);
     void this.#discover(welcome.direct ?? []);
     this.#emitter.emit("welcome", welcome);
     this.#outbox.pumpAll();
@@ -292,9 +309,7 @@ export class ChatClient {
   #resumed({ rooms = [], refused = [] }) {
     for (const { room: name, head } of rooms) {
       const room = this.#rooms.get(name);
-      if (!room) continue;
-      if (head < (room.seq ?? 0)) void this.#restarted(room);
-      else this.#learn(room, head);
+      if (room) this.#delivery.resumed(room, head);
     }
     for (const { room: name, code } of refused) {
       const room = this.#rooms.get(name);
@@ -302,24 +317,6 @@ export class ChatClient {
       const error = new ChatError(code, `${name} could not be joined again`);
       if (code !== "UNAVAILABLE" && code !== "INTERNAL") this.#drop(room);
       this.#emitter.emit("refused", { room: name, error });
-    }
-  }
-
-  /**
-   * A head below what was delivered means that everything had expired and the numbers began anew, or that the server
-   * read a moment too early. The second passes.
-   * @param {Room} room
-   */
-  async #restarted(room) {
-    try {
-      await this.#sleep(SECOND);
-      const batch = await this.#call({ action: "history", room: room.name, limit: 1 });
-      if (this.#rooms.get(room.name) !== room || batch.upto >= (room.seq ?? 0)) return;
-      room.restart();
-      this.#emitter.emit("reset", { room: room.name });
-      await this.#caughtUp(room.name, true);
-    } catch {
-      // The next connection shows it again.
     }
   }
 
@@ -369,7 +366,7 @@ export class ChatClient {
     if (this.#rooms.get(room.name) !== room) throw new ChatError("CLOSED", `${room.name} was left meanwhile`);
     const last = batch.items[batch.items.length - 1]?.seq ?? 0;
     room.seq ??= last;
-    this.#learn(room, last);
+    this.#delivery.learn(room, last);
     this.#save();
     return this.#page(room.name, batch);
   }
@@ -401,13 +398,14 @@ export class ChatClient {
   #frame(frame) {
     switch (frame.type) {
       case "message":
+        this.#spoke(frame);
         return this.#accept(frame.room, [frame]);
       case "batch":
         // The answer to a history belongs to whoever asked; without an id it is what a resumed room missed.
         if (frame.id === undefined) this.#accept(frame.room, frame.items ?? []);
         return;
       case "presence":
-        return this.#presence(frame);
+        return this.#presenceChanged(frame);
       case "error":
         if (frame.id === undefined) this.#emitter.emit("error", ChatError.fromFrame(frame));
         return;
@@ -419,18 +417,13 @@ export class ChatClient {
   }
 
   /**
-   * @param {string} name
+   * @param {unknown} name
    * @param {any[]} items
    */
   #accept(name, items) {
     if (typeof name !== "string") return;
     const room = this.#rooms.get(name) ?? this.#unasked(name);
-    if (!room) return;
-    for (const item of items) {
-      this.#witness(name, item);
-      for (const ready of room.accept(item)) this.#deliver(room, ready);
-    }
-    if (room.missing) this.#fillSoon(room);
+    if (room) this.#delivery.accept(room, items);
   }
 
   /**
@@ -444,19 +437,12 @@ export class ChatClient {
 
   /**
    * One's own message coming by proves that it is stored, even when its turn to be shown has not come.
-   * @param {string} room
+   * @param {Room} room
    * @param {any} item
    */
-  #witness(room, item) {
-    if (item.from !== this.#user) return;
-    this.#outbox.delivered(item.mid, {
-      type: "ack",
-      id: item.mid,
-      room,
-      seq: item.seq,
-      ts: item.ts,
-      dup: false,
-    });
+  #seen(room, { from, mid, seq, ts }) {
+    if (from !== this.#user) return;
+    this.#outbox.delivered(mid, { type: "ack", id: mid, room: room.name, seq, ts, dup: false });
   }
 
   /**
@@ -464,7 +450,6 @@ export class ChatClient {
    * @param {any} item
    */
   #deliver(room, item) {
-    if (item.from !== this.#user && this.#connection.link) this.#arrived(room, item.from);
     this.#save({ soon: true });
     this.#emitter.emit("message", this.#message(room.name, item));
   }
@@ -489,146 +474,29 @@ export class ChatClient {
     };
   }
 
-  // Gaps
-
   /**
-   * @param {Room} room
-   * @param {number} head
-   */
-  #learn(room, head) {
-    if (Number.isSafeInteger(head) && head > room.head) {
-      room.head = head;
-      this.#emitter.emit("room", this.#facts(room));
-    }
-    if (room.missing) this.#fillSoon(room);
-  }
-
-  /** @param {Room} room */
-  #fillSoon(room) {
-    if (room.filling || room.fillTimer !== undefined) return;
-    room.fillTimer = this.#clock.setTimeout(() => {
-      room.fillTimer = undefined;
-      if (room.missing) void this.#fill(room, false);
-    }, GAP_PATIENCE);
-  }
-
-  /**
-   * Resolves, never rejects, when nothing known is missing in the room.
    * @param {string} name
-   * @param {boolean} ask look at the server's history even when nothing is known to be missing
+   * @param {boolean} ask
    */
   async #caughtUp(name, ask) {
     const room = this.#rooms.get(name);
-    if (!room || room.seq === null) return;
-    if (ask) {
-      await room.filling;
-      await this.#fill(room, true);
-    } else if (room.missing) {
-      await this.#fill(room, false);
-    }
+    if (room) await this.#delivery.caughtUp(room, ask);
   }
 
   /**
-   * @param {Room} room
-   * @param {boolean} ask
+   * Who speaks is here. In a room of two nobody would say when they go, so there this proves nothing for long.
+   * @param {any} frame
    */
-  #fill(room, ask) {
-    room.filling ??= this.#fillNow(room, ask)
-      // Without the server's help the gap stays, and is looked at again with the next message or connection.
-      .catch(() => {})
-      .finally(() => (room.filling = null));
-    return room.filling;
+  #spoke({ room: name, from }) {
+    const room = this.#rooms.get(name);
+    if (room && !room.direct && from !== this.#user) this.#presence.arrived(name, from);
   }
-
-  /**
-   * @param {Room} room
-   * @param {boolean} ask
-   */
-  async #fillNow(room, ask) {
-    let looks = 0;
-    while (ask || room.missing) {
-      const from = /** @type {number} */ (room.seq);
-      const tooFar = room.known - /** @type {number} */ (this.#options.maxCatchUp);
-      if (tooFar > from) {
-        this.#skip(room, room.known - LIMITS.page);
-        continue;
-      }
-      const batch = await this.#call({ action: "history", room: room.name, after: from, limit: LIMITS.page });
-      if (this.#rooms.get(room.name) !== room) return;
-      this.#accept(room.name, batch.items);
-      ask = batch.more === true && batch.items.length > 0;
-      if (room.seq !== from) {
-        looks = 0;
-      } else if (room.missing && ++looks >= GAP_LOOKS) {
-        this.#skip(room, room.gapEnd);
-      } else if (room.missing) {
-        await this.#sleep(GAP_PATIENCE * 2 ** looks);
-      }
-    }
-  }
-
-  /**
-   * What will not come, because it has expired or is too much, is passed over, and said so.
-   * @param {Room} room
-   * @param {number} seq
-   */
-  #skip(room, seq) {
-    const { from, to, ready } = room.skip(seq);
-    this.#emitter.emit("gap", { room: room.name, from, to });
-    for (const item of ready) this.#deliver(room, item);
-    this.#save({ soon: true });
-  }
-
-  // Presence
 
   /** @param {any} frame */
-  #presence({ room: name, user, state, grace_ms: grace }) {
-    const room = this.#rooms.get(name);
-    if (!room || typeof user !== "string") return;
-    if (state === "online") return this.#arrived(room, user);
-    const entry = room.present.get(user);
-    if (!entry || user === this.#user) return;
-    this.#clock.clearTimeout(entry.graceTimer);
-    entry.graceTimer = this.#clock.setTimeout(
-      () => this.#departed(room, user),
-      grace >= 0 ? grace : 25 * SECOND,
-    );
-  }
-
-  /**
-   * @param {Room} room
-   * @param {string} user
-   */
-  #arrived(room, user) {
-    const entry = room.present.get(user);
-    this.#clock.clearTimeout(entry?.graceTimer);
-    room.present.set(user, { graceTimer: undefined });
-    if (!entry) this.#emitter.emit("presence", { room: room.name, user, online: true });
-  }
-
-  /**
-   * @param {Room} room
-   * @param {string} user
-   */
-  #departed(room, user) {
-    this.#clock.clearTimeout(room.present.get(user)?.graceTimer);
-    if (room.present.delete(user)) this.#emitter.emit("presence", { room: room.name, user, online: false });
-  }
-
-  /**
-   * @param {string} name
-   * @param {string[]} users
-   */
-  #renewPresence(name, users) {
-    const room = this.#rooms.get(name);
-    if (!room) return [...users].sort();
-    const online = new Set(users);
-    for (const user of online) this.#arrived(room, user);
-    for (const [user, { graceTimer }] of [...room.present]) {
-      // Within their grace they may be on their way back, which the server cannot know.
-      if (!online.has(user) && graceTimer === undefined) this.#departed(room, user);
-    }
-    return this.members(name);
+  #presenceChanged({ room, user, state, grace_ms: grace }) {
+    if (!this.#rooms.has(room) || typeof user !== "string") return;
+    if (state === "online") this.#presence.arrived(room, user);
+    else if (user !== this.#user) this.#presence.leaving(room, user, grace >= 0 ? grace : undefined);
   }
 
   // Rooms and storage
@@ -653,16 +521,10 @@ export class ChatClient {
   /** @param {Room} room */
   #drop(room) {
     room.wanted = false;
-    this.#forgetTimers(room);
+    this.#delivery.forget(room);
+    this.#presence.forget(room.name);
     this.#rooms.delete(room.name);
     this.#save();
-  }
-
-  /** @param {Room} room */
-  #forgetTimers(room) {
-    this.#clock.clearTimeout(room.fillTimer);
-    room.fillTimer = undefined;
-    for (const { graceTimer } of room.present.values()) this.#clock.clearTimeout(graceTimer);
   }
 
   #restore() {

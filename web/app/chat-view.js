@@ -262,6 +262,12 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
     if (peer) showOnline(/** @type {Element} */ (face.firstElementChild), conversations.isOnline(peer));
   }
 
+  /** Whether the other one in a room of two is there nobody says unasked. */
+  function freshen() {
+    const peer = conversations.get(conversations.active)?.peer;
+    if (peer && client.state === "online" && document.hasFocus()) conversations.askWho();
+  }
+
   /** Many changes, one drawing. Not by animation frames, which stop in tabs behind: their title must still count. */
   function draw() {
     drawing ??= setTimeout(render, 0);
@@ -302,9 +308,10 @@ export function chatView(place, { client, conversations, me, stage, signOut }) {
       addEventListener("keydown", keys, { signal });
       addEventListener("hashchange", toHash, { signal });
       addEventListener("focus", messages.returned, { signal });
+      addEventListener("focus", freshen, { signal });
       document.addEventListener("visibilitychange", messages.returned, { signal });
       for (const query of [phone, narrow]) query.addEventListener("change", inert, { signal });
-      const clock = setInterval(draw, CLOCK_TICK);
+      const clock = setInterval(() => (freshen(), draw()), CLOCK_TICK);
       signal.addEventListener("abort", () => clearInterval(clock));
       const unlisten = client.on("state", (change) => {
         status.show(change);

@@ -52,16 +52,12 @@ export class Conversations {
     this.#changed = changed;
     client.on("message", (message) => this.#message(message));
     client.on("outgoing", (item) => this.#outgoing(item));
-    client.on("room", ({ room, head, joined, direct }) => {
-      if (joined || direct) this.#headMoved(this.#open(room), head);
-    });
-    client.on("presence", ({ room }) => this.#changed({ room }));
+    client.on("room", (info) => this.#known(info));
+    client.on("presence", (change) => this.#presence(change));
     client.on("gap", ({ room, to }) => this.#forgetUpTo(room, to));
     client.on("reset", ({ room }) => this.#reset(room));
     client.on("refused", ({ room }) => this.#drop(room));
-    for (const { room, head, joined, direct } of client.rooms) {
-      if (joined || direct) this.#headMoved(this.#open(room), head);
-    }
+    for (const info of client.rooms) this.#known(info);
     for (const item of client.outbox) this.#outgoing(item);
   }
 
@@ -106,6 +102,7 @@ export class Conversations {
   /** @param {string} peer */
   async direct(peer) {
     const room = await this.#client.direct(peer);
+    this.#marks.close(room, false);
     this.#open(room).touched = Date.now();
     this.#changed({ room });
     return room;
@@ -113,8 +110,15 @@ export class Conversations {
 
   /** @param {string} room */
   async leave(room) {
+    if (this.#all.get(room)?.peer == null) {
+      this.#drop(room);
+      this.#marks.set(room, undefined);
+      return this.#client.leave(room);
+    }
+    // A room of two one cannot leave: it is put away, as read, until somebody writes there.
+    this.markRead(room);
+    this.#marks.close(room, true);
     this.#drop(room);
-    await this.#client.leave(room);
   }
 
   /**
@@ -128,8 +132,13 @@ export class Conversations {
     conversation.newFrom = null;
     this.markNew(conversation.room);
     this.#changed({ room });
-    this.#client.who(conversation.room).catch(() => {});
+    this.askWho();
     if (!conversation.loaded) await this.loadOlder(conversation.room);
+  }
+
+  /** Rooms of two announce nobody, so for them the answer does not stay fresh by itself. */
+  askWho() {
+    if (this.active !== null) this.#client.who(this.active).catch(() => {});
   }
 
   /** @param {string} room */
@@ -228,6 +237,21 @@ export class Conversations {
     );
   }
 
+  /** @param {import("../chat-client.d.ts").RoomInfo} info */
+  #known({ room, head, joined, direct }) {
+    const away = direct && this.#marks.closed(room);
+    if ((joined || direct) && !away) this.#headMoved(this.#open(room), head);
+  }
+
+  /** @param {{ room: string, user: string, online: boolean }} change */
+  #presence({ room, user, online }) {
+    this.#changed({ room });
+    const pair = online || user === this.me ? null : directRoom(this.me, user);
+    if (pair === null || pair === room || !this.#all.has(pair)) return;
+    // They left a room; whether they are gone altogether is what the conversation with them shows.
+    if (this.#client.members(pair).includes(user)) this.#client.who(pair).catch(() => {});
+  }
+
   /** @param {string} room */
   #open(room) {
     let conversation = this.#all.get(room);
@@ -255,7 +279,6 @@ export class Conversations {
   /** @param {string} room */
   #drop(room) {
     this.#all.delete(room);
-    this.#marks.set(room, undefined);
     if (this.active === room) this.active = null;
     this.#changed({ room });
   }
@@ -272,6 +295,7 @@ export class Conversations {
 
   /** @param {import("../chat-client.d.ts").Message} message */
   #message(message) {
+    this.#marks.close(message.room, false);
     const conversation = this.#open(message.room);
     const entry = this.#put(conversation, message);
     this.#headMoved(conversation, message.seq);

@@ -96,16 +96,31 @@ export async function clientStorage(user) {
 }
 
 /**
- * How far the user has read, per room.
+ * How far the user has read, per room, and which direct conversations they have put away.
  * @param {string} user
  */
 export function readMarks(user) {
   const key = `${PREFIX}read.${user}`;
   /** @type {Record<string, number>} */
   const marks = read(key) ?? {};
+  const closedKey = `${PREFIX}closed.${user}`;
+  /** @type {Set<string>} */
+  const closed = new Set(read(closedKey));
   return {
     /** @param {string} room */
     get: (room) => marks[room],
+    /** @param {string} room whether it is a conversation that was put away */
+    closed: (room) => closed.has(room),
+    /**
+     * @param {string} room
+     * @param {boolean} away
+     */
+    close(room, away) {
+      if (away === closed.has(room)) return;
+      if (away) closed.add(room);
+      else closed.delete(room);
+      write(closedKey, [...closed]);
+    },
     /**
      * @param {string} room
      * @param {number | undefined} seq `undefined` forgets it

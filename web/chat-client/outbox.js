@@ -82,6 +82,18 @@ export class Outbox {
     return true;
   }
 
+  /**
+   * Forgets everything that is not sent yet.
+   * @param {string} room
+   */
+  abandon(room) {
+    for (const entry of [...(this.#lanes.get(room) ?? [])]) {
+      this.#remove(entry);
+      entry.reject(new ChatError("CLOSED", "the room was left"));
+      this.#mark(entry, "discarded");
+    }
+  }
+
   pumpAll() {
     for (const room of this.#lanes.keys()) this.pump(room);
   }

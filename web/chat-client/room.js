@@ -1,4 +1,4 @@
-// What the client knows of one room: how far its messages were delivered without a gap, and who is there.
+// What the client knows of one room: how far its messages were delivered without a gap.
 
 export class Room {
   /** Highest `seq` up to which everything was delivered, or `null` while the client has no point to start from. */
@@ -8,16 +8,12 @@ export class Room {
   head = 0;
   /** Whether the client wants to be in it. Rooms of two need no joining. */
   wanted = false;
-  /** Whether somebody asked who is there, so that the answer is renewed with every connection. */
-  watched = false;
   /** The join under way, if one is. @type {Promise<import("../chat-client.d.ts").Page> | null} */
   joining = null;
   /** @type {Promise<void> | null} */
   filling = null;
   /** @type {unknown} */
   fillTimer = undefined;
-  /** Online, or within the grace after having left. @type {Map<string, { graceTimer: unknown }>} */
-  present = new Map();
   /** Messages that arrived ahead of their turn. @type {Map<number, any>} */
   #held = new Map();
 

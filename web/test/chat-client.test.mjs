@@ -769,6 +769,32 @@ test("a goodbye says whether to come back", async () => {
   assert.equal(world.server.sockets.length, 2);
 });
 
+test("who left while this client was away is not shown because of what they had said", async () => {
+  const world = setUp();
+  await joined(world);
+  world.server.sockets[0].end(1006);
+  world.server.store("lobby", "bob", "bye");
+  await world.clock.advance(2_000);
+  assert.deepEqual(world.texts(), ["bye"]);
+  assert.deepEqual(world.chat.members("lobby"), []);
+});
+
+test("leaving a room discards what was not sent there, so that nothing leads back into it", async () => {
+  const world = setUp();
+  await joined(world);
+  world.server.listening = false;
+  world.server.sockets[0].end(1006);
+  const ack = world.chat.send("lobby", "too late");
+  await world.clock.advance(0);
+  world.chat.leave("lobby");
+  await assert.rejects(ack, { code: "CLOSED" });
+  world.server.listening = true;
+  await world.clock.advance(60_000);
+  assert.equal(world.chat.state, "online");
+  assert.deepEqual(world.server.frames("send"), []);
+  assert.equal(world.server.frames("join").length, 1);
+});
+
 test("a room that was left is silent, and stays left after a reconnect", async () => {
   const world = setUp();
   await joined(world);

@@ -11,9 +11,12 @@ async function setUp(options = {}) {
   const clock = options.clock ?? new FakeClock();
   const server = options.server ?? new FakeServer(clock);
   const saved = options.saved ?? {};
+  const closed = new Set();
   const marks = {
     get: (room) => saved[room],
     set: (room, seq) => (seq === undefined ? delete saved[room] : (saved[room] = seq)),
+    closed: (room) => closed.has(room),
+    close: (room, away) => (away ? closed.add(room) : closed.delete(room)),
   };
   const chat = new ChatClient({
     url: "ws://127.0.0.1:1/api/local",
@@ -169,6 +172,20 @@ test("a direct message of a stranger opens a conversation that is unread", async
   const [conversation] = world.conversations.directs;
   assert.equal(conversation.peer, "bob");
   assert.equal(unread(conversation), 1);
+});
+
+test("a direct conversation that was put away comes back with the next message, not with the next connection", async () => {
+  const world = await setUp();
+  world.server.say("@alice,bob", "bob", "hello");
+  await world.clock.advance(0);
+  world.conversations.leave("@alice,bob");
+  world.server.sockets[0].end(1006);
+  await world.clock.advance(2_000);
+  assert.deepEqual(world.conversations.directs, []);
+  world.server.say("@alice,bob", "bob", "still there?");
+  await world.clock.advance(0);
+  assert.equal(world.conversations.directs.length, 1);
+  assert.equal(world.conversations.unread, 1);
 });
 
 test("a room that began anew forgets what was shown and how far it was read", async () => {
