@@ -63,7 +63,16 @@ async fn no_other_pair_and_no_named_room_shares_the_key_of_two() {
     }
     let mut joined = chat.client("key.a:key.b").await;
     assert_eq!(joined.send_to("c", "x").await.seq, 1);
-    for room in ["@key.a,key.b", "R#@key.a,key.b", "@key.b,key.a", "@key.a,key.b,c", "@key.a", "@,", "key.a,key.b", "@@key.a,key.b"] {
+    for room in [
+        "@key.a,key.b",
+        "R#@key.a,key.b",
+        "@key.b,key.a",
+        "@key.a,key.b,c",
+        "@key.a",
+        "@,",
+        "key.a,key.b",
+        "@@key.a,key.b",
+    ] {
         let mut stranger = chat.client("key.stranger").await;
         let refused = stranger.refusal(json!({"action": "history", "room": room})).await;
         assert!(matches!(refused.as_str(), "FORBIDDEN" | "BAD_REQUEST"), "{room}: {refused}");

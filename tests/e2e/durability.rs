@@ -55,7 +55,8 @@ async fn a_killed_cloud_comes_back_with_everything_that_was_acknowledged() {
     let mut bob = connect(&url, "bob").await;
     let welcome = bob.hello(&[("r", 5), ("@alice,bob", 0)]).await;
     assert_eq!(welcome["rooms"], json!([{"room": "r", "head": 20}, {"room": "@alice,bob", "head": 1}]));
-    let missed = bob.expect("what was missed", |frame| frame["type"] == "batch" && frame["room"] == "r").await;
+    let missed =
+        bob.expect("what was missed", |frame| frame["type"] == "batch" && frame["room"] == "r").await;
     let seqs: Vec<u64> =
         missed["items"].as_array().into_iter().flatten().filter_map(|item| item["seq"].as_u64()).collect();
     assert_eq!(seqs, (6..=20).collect::<Vec<_>>());
@@ -100,7 +101,12 @@ async fn killed_in_the_middle_of_a_conversation_no_acknowledged_message_is_lost(
         // Somewhere in the middle: after a number of messages that differs from round to round.
         let mut watcher = connect(&url, "watcher").await;
         watcher.hello(&[("r", 0)]).await;
-        watcher.expect("some talk", |frame| frame["type"] == "message" && frame["mid"] == format!("alice{round}-{}", 7 + round * 5).as_str()).await;
+        watcher
+            .expect("some talk", |frame| {
+                frame["type"] == "message"
+                    && frame["mid"] == format!("alice{round}-{}", 7 + round * 5).as_str()
+            })
+            .await;
         chatctl.kill(pid);
         acknowledged.extend(talking.await.expect("alice talks until the end"));
         pid = chatctl.up(port);
@@ -113,7 +119,11 @@ async fn killed_in_the_middle_of_a_conversation_no_acknowledged_message_is_lost(
     loop {
         let batch = bob.history("r", json!({"after": stored.len(), "limit": 100})).await;
         let items = batch["items"].as_array().cloned().unwrap_or_default();
-        stored.extend(items.into_iter().map(|item| (item["seq"].as_u64(), item["mid"].as_str().unwrap_or_default().to_owned())));
+        stored.extend(
+            items
+                .into_iter()
+                .map(|item| (item["seq"].as_u64(), item["mid"].as_str().unwrap_or_default().to_owned())),
+        );
         if batch["more"] == false {
             break;
         }

@@ -25,7 +25,10 @@ async fn pages_lead_back_to_the_beginning_and_forward_to_the_end() {
     assert_eq!((seqs(&oldest), &oldest["more"]), ((1..=5).collect(), &json!(false)));
 
     let first = alice.history("pages", json!({"after": 0, "limit": 20})).await;
-    assert_eq!((seqs(&first), &first["upto"], &first["more"]), ((1..=20).collect(), &json!(20), &json!(true)));
+    assert_eq!(
+        (seqs(&first), &first["upto"], &first["more"]),
+        ((1..=20).collect(), &json!(20), &json!(true))
+    );
     let rest = alice.history("pages", json!({"after": 20, "limit": 20})).await;
     assert_eq!((seqs(&rest), &rest["upto"], &rest["more"]), ((21..=25).collect(), &json!(25), &json!(false)));
     let between = alice.history("pages", json!({"after": 3, "before": 7})).await;

@@ -33,13 +33,15 @@ async fn ten_thousand_random_frames_are_each_answered_once_and_show_nothing_of_o
     for client in [&mut alice, &mut bob] {
         client.fence().await;
         let heard: Vec<Value> = client.unread("message");
-        let foreign = heard.iter().find(|m| m["room"] == "@alice,bob" && m["from"] != "alice" && m["from"] != "bob");
+        let foreign =
+            heard.iter().find(|m| m["room"] == "@alice,bob" && m["from"] != "alice" && m["from"] != "bob");
         assert_eq!(foreign, None);
     }
     assert_eq!(alice.send_to("bob", "as before").await.seq, 2);
     bob.expect_message("@alice,bob", "as before").await;
     // A panic of a handler would end its process, and the function's log would say so.
-    let failed = chat.account.log_messages("/aws/lambda/chat-local-on_message", "?panicked ?ERROR ?Runtime.").await;
+    let failed =
+        chat.account.log_messages("/aws/lambda/chat-local-on_message", "?panicked ?ERROR ?Runtime.").await;
     assert!(failed.is_empty(), "{failed:?}");
     chat.stop().await;
 }
@@ -93,7 +95,11 @@ fn frame(random: &mut StdRng) -> String {
             // A right frame, cut or with one byte changed.
             let mut text = nearly_right(random).to_string().into_bytes();
             let at = random.random_range(0..text.len());
-            if random.random() { text.truncate(at) } else { text[at] = random.random() }
+            if random.random() {
+                text.truncate(at)
+            } else {
+                text[at] = random.random()
+            }
             String::from_utf8_lossy(&text).into_owned()
         }
         _ => nearly_right(random).to_string(),
@@ -109,7 +115,9 @@ fn nearly_right(random: &mut StdRng) -> Value {
             frame[key] = match key {
                 "room" => json!(room(random)),
                 "body" => json!({"text": text(random)}),
-                "resume" => (0..random.random_range(0..4)).map(|_| json!({"room": room(random), "seq": random.random_range(-1..9)})).collect(),
+                "resume" => (0..random.random_range(0..4))
+                    .map(|_| json!({"room": room(random), "seq": random.random_range(-1..9)}))
+                    .collect(),
                 "before" | "after" | "limit" => json!(random.random_range(-2..120_i64)),
                 _ => json!(id(random)),
             };
@@ -122,10 +130,33 @@ fn nearly_right(random: &mut StdRng) -> Value {
 }
 
 fn room(random: &mut StdRng) -> String {
-    pick(random, &[
-        "own", "own", "own", "other", "@alice,bob", "@bob,alice", "R#@alice,bob", "@alice,bob#", "@alice", "quiet#",
-        "U#alice", "own#M#000000000001", "own\u{0}", "../own", "own/../quiet", "*", "%", "", " ", "M#", "S#", "#",
-    ])
+    pick(
+        random,
+        &[
+            "own",
+            "own",
+            "own",
+            "other",
+            "@alice,bob",
+            "@bob,alice",
+            "R#@alice,bob",
+            "@alice,bob#",
+            "@alice",
+            "quiet#",
+            "U#alice",
+            "own#M#000000000001",
+            "own\u{0}",
+            "../own",
+            "own/../quiet",
+            "*",
+            "%",
+            "",
+            " ",
+            "M#",
+            "S#",
+            "#",
+        ],
+    )
 }
 
 fn id(random: &mut StdRng) -> String {
@@ -151,7 +182,9 @@ fn value(random: &mut StdRng, depth: u32) -> Value {
         3 => json!(random.random::<f64>() * 1e300),
         4 => json!(id(random)),
         5 => (0..random.random_range(0..4)).map(|_| value(random, depth - 1)).collect(),
-        _ => Value::Object((0..random.random_range(0..4)).map(|_| (id(random), value(random, depth - 1))).collect()),
+        _ => Value::Object(
+            (0..random.random_range(0..4)).map(|_| (id(random), value(random, depth - 1))).collect(),
+        ),
     }
 }
 
@@ -169,7 +202,11 @@ async fn nesting_cannot_exhaust_a_handler() {
             mallory.say(&bomb).await;
             assert_eq!(mallory.expect_error().await["code"], "BAD_JSON");
         }
-        let inside = format!(r#"{{"action":"who","id":"1","room":"r","x":{}1{}}}"#, open.repeat(2_000), close.repeat(2_000));
+        let inside = format!(
+            r#"{{"action":"who","id":"1","room":"r","x":{}1{}}}"#,
+            open.repeat(2_000),
+            close.repeat(2_000)
+        );
         mallory.say(&inside).await;
         assert_eq!(mallory.expect_error().await["code"], "BAD_JSON");
     }
@@ -194,14 +231,29 @@ async fn what_the_gateway_does_not_carry_closes_the_connection_and_is_forgotten(
         })
         .await;
     }
-    until("so are its rooms", async || chat.account.keys(&chat.table(), "R#close", "S#").await.is_empty()).await;
+    until("so are its rooms", async || chat.account.keys(&chat.table(), "R#close", "S#").await.is_empty())
+        .await;
 }
 
 #[tokio::test]
 async fn no_id_reaches_into_another_key() {
     let chat = Chat::shared().await;
     let mut mallory = chat.client("inject.mallory").await;
-    for room in ["a#S#x", "a#M#000000000001", "#", "U#alice", "R#a", "a\u{0}b", "a/b", "a b", "..", "a%23b", "é", "", "\n"] {
+    for room in [
+        "a#S#x",
+        "a#M#000000000001",
+        "#",
+        "U#alice",
+        "R#a",
+        "a\u{0}b",
+        "a/b",
+        "a b",
+        "..",
+        "a%23b",
+        "é",
+        "",
+        "\n",
+    ] {
         let sure = room == ".."; // Two dots are two harmless characters of the alphabet.
         for frame in [
             json!({"action": "join", "room": room}),
@@ -232,7 +284,13 @@ async fn an_address_that_is_not_the_chats_is_not_a_connection() {
     let chat = Chat::shared().await;
     let (api, _) = chat.url().rsplit_once('/').expect("the address ends in the stage");
     let (host, _) = api.rsplit_once('/').expect("the stage is below the API");
-    for url in [format!("{api}/other"), format!("{host}/nothing00/local"), format!("{host}/"), api.to_owned(), format!("{api}/local/more")] {
+    for url in [
+        format!("{api}/other"),
+        format!("{host}/nothing00/local"),
+        format!("{host}/"),
+        api.to_owned(),
+        format!("{api}/local/more"),
+    ] {
         let judge = std::sync::Arc::new(chat_tests::Judge::of_project());
         let outcome = Client::connect(&url, judge, &Hail::user("lost")).await.map(drop);
         let refused = outcome.expect_err(&url);

@@ -45,7 +45,12 @@ async fn many_senders_in_many_rooms_leave_no_gap_and_no_double() {
                 messages.filter(|frame| frame["type"] == "message" && frame["room"] == *room).collect();
             let seqs: Vec<u64> = messages.iter().filter_map(|message| message["seq"].as_u64()).collect();
             assert_eq!(seqs.len(), all.len(), "{} got something twice or not in {room}", client.user);
-            assert_eq!(seqs.into_iter().collect::<BTreeSet<_>>(), all, "numbers of {room} as {} got them", client.user);
+            assert_eq!(
+                seqs.into_iter().collect::<BTreeSet<_>>(),
+                all,
+                "numbers of {room} as {} got them",
+                client.user
+            );
             // Who waits for each ack before the next message has them in order with everybody.
             for n in 0..SENDERS {
                 let from = format!("crowd.{n}");
@@ -93,8 +98,7 @@ async fn the_same_send_from_two_connections_at_once_is_stored_once() {
         for client in [&mut one, &mut other, &mut bob] {
             client.join(&room).await;
         }
-        let (first, second) =
-            tokio::join!(one.send_as("x", &room, "one"), other.send_as("x", &room, "one"));
+        let (first, second) = tokio::join!(one.send_as("x", &room, "one"), other.send_as("x", &room, "one"));
         assert_eq!((first.seq, second.seq), (1, 1));
         assert!(first.dup != second.dup, "{first:?} {second:?}");
         bob.expect_message(&room, "one").await;

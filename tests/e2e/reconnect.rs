@@ -33,8 +33,12 @@ async fn a_client_that_comes_back_gets_what_it_missed_and_is_in_its_rooms_again(
         rooms.filter(|entry| entry["room"] == room).find_map(|entry| entry["head"].as_u64())
     };
     assert_eq!((head("back.r"), head("@back.alice,back.bob"), head("back.new")), (Some(3), Some(2), Some(0)));
-    let missed = bob.expect("what was missed", |frame| frame["type"] == "batch" && frame["room"] == "back.r").await;
-    assert_eq!((texts(&missed), &missed["upto"], &missed["more"]), (vec!["missed 1", "missed 2"], &json!(3), &json!(false)));
+    let missed =
+        bob.expect("what was missed", |frame| frame["type"] == "batch" && frame["room"] == "back.r").await;
+    assert_eq!(
+        (texts(&missed), &missed["upto"], &missed["more"]),
+        (vec!["missed 1", "missed 2"], &json!(3), &json!(false))
+    );
     let direct = bob.expect("the direct one", |frame| frame["room"] == "@back.alice,back.bob").await;
     assert_eq!(texts(&direct), ["dm missed"]);
     bob.fence().await;

@@ -47,7 +47,8 @@ async fn what_is_too_large_is_refused_at_its_limit() {
     let chat = Chat::shared().await;
     let mut alice = chat.client("large").await;
     alice.join("large").await;
-    let text = |length: usize| json!({"action": "send", "room": "large", "body": {"text": "x".repeat(length)}});
+    let text =
+        |length: usize| json!({"action": "send", "room": "large", "body": {"text": "x".repeat(length)}});
     alice.ask(text(4_000)).await;
     assert_eq!(alice.refusal(text(4_001)).await, "TOO_LARGE");
     let frame = |bytes: usize| {

@@ -5,8 +5,7 @@ use chat_tests::Chat;
 #[tokio::test]
 async fn everybody_in_a_room_hears_a_message_once_its_sender_included() {
     let chat = Chat::shared().await;
-    let [mut alice, mut bob, mut carol] =
-        chat.clients(["rooms.alice", "rooms.bob", "rooms.carol"]).await;
+    let [mut alice, mut bob, mut carol] = chat.clients(["rooms.alice", "rooms.bob", "rooms.carol"]).await;
     alice.join("rooms.one").await;
     bob.join("rooms.one").await;
 
@@ -37,9 +36,8 @@ async fn who_left_hears_nothing_more_and_may_not_speak() {
 
     bob.fence().await;
     assert!(bob.unread("message").is_empty());
-    let refused = bob
-        .refusal(serde_json::json!({"action": "send", "room": "left", "body": {"text": "yes"}}))
-        .await;
+    let refused =
+        bob.refusal(serde_json::json!({"action": "send", "room": "left", "body": {"text": "yes"}})).await;
     assert_eq!(refused, "NOT_IN_ROOM");
     // Leaving again is no mistake, and coming back works.
     bob.leave("left").await;
@@ -84,7 +82,12 @@ async fn text_arrives_as_it_was_written() {
     let mut alice = chat.client("text.alice").await;
     alice.join("text").await;
     let longest = "ä".repeat(4_000);
-    for text in ["<script>alert(1)</script>", "line\nbreak \"quoted\" \\ \u{0} \u{7f}", "日本語 👩‍👩‍👧 e\u{301}", &longest] {
+    for text in [
+        "<script>alert(1)</script>",
+        "line\nbreak \"quoted\" \\ \u{0} \u{7f}",
+        "日本語 👩‍👩‍👧 e\u{301}",
+        &longest,
+    ] {
         alice.send("text", text).await;
         alice.expect_message("text", text).await;
     }

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::AttributeValue;
-use aws_sdk_lambda::primitives::Blob;
-use aws_types::SdkConfig;
-use aws_types::region::Region;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_lambda::primitives::Blob;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_types::SdkConfig;
+use aws_types::region::Region;
 use serde_json::Value;
 
 /// Clients with the owner's credentials.
@@ -99,9 +99,17 @@ impl Account {
         let mut all: Vec<String> = tables.table_names().iter().map(|name| format!("table {name}")).collect();
         all.extend(roles.roles().iter().map(|role| format!("role {}", role.role_name())));
         all.extend(
-            functions.functions().iter().filter_map(|function| Some(format!("function {}", function.function_name()?))),
+            functions
+                .functions()
+                .iter()
+                .filter_map(|function| Some(format!("function {}", function.function_name()?))),
         );
-        all.extend(groups.log_groups().iter().filter_map(|group| Some(format!("log group {}", group.log_group_name()?))));
+        all.extend(
+            groups
+                .log_groups()
+                .iter()
+                .filter_map(|group| Some(format!("log group {}", group.log_group_name()?))),
+        );
         all
     }
 
@@ -152,7 +160,9 @@ impl Account {
     pub async fn log_messages(&self, group: &str, pattern: &str) -> Vec<String> {
         let call = self.logs.filter_log_events().log_group_name(group).filter_pattern(pattern);
         match call.send().await {
-            Ok(answer) => answer.events().iter().filter_map(|event| event.message().map(str::to_owned)).collect(),
+            Ok(answer) => {
+                answer.events().iter().filter_map(|event| event.message().map(str::to_owned)).collect()
+            }
             Err(why) => vec![format!("no logs of {group}: {why:?}")],
         }
     }
@@ -161,7 +171,9 @@ impl Account {
     pub fn print_logs(&self, prefix: &str) {
         let (account, prefix) = (self.clone(), prefix.to_owned());
         let printing = std::thread::spawn(move || {
-            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+                return;
+            };
             runtime.block_on(async {
                 for handler in ["connect", "on_message", "disconnect"] {
                     let group = format!("/aws/lambda/{prefix}-{handler}");

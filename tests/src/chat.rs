@@ -94,8 +94,8 @@ impl Builder {
         settings.extend(self.settings);
         let lines: String = settings.iter().map(|(name, value)| format!("    {name}: {value}\n")).collect();
         let text = format!("app: chat\nstages:\n  local:\n{lines}");
-        let stage = Settings::parse(&text, "chat.yaml").and_then(|settings| settings.stage("local"));
-        let stage = stage.unwrap_or_else(|why| panic!("{text}\n{why}"));
+        let settings = Settings::parse(&text, "chat.yaml").unwrap_or_else(|why| panic!("{text}\n{why}"));
+        let stage = settings.stage("local").unwrap_or_else(|why| panic!("{text}\n{why}"));
         let owner = StaticCredentials {
             access_key_id: "chatctl".to_owned(),
             secret_access_key: "chatctl".to_owned(),
@@ -130,9 +130,11 @@ impl Chat {
             std::mem::forget(runtime);
             chat
         };
-        let started = tokio::task::spawn_blocking(move || SHARED.get_or_init(|| {
-            std::thread::spawn(start).join().unwrap_or_else(|_| panic!("the shared chat did not start"))
-        }));
+        let started = tokio::task::spawn_blocking(move || {
+            SHARED.get_or_init(|| {
+                std::thread::spawn(start).join().unwrap_or_else(|_| panic!("the shared chat did not start"))
+            })
+        });
         started.await.unwrap_or_else(|why| panic!("{why}"))
     }
 
@@ -170,7 +172,8 @@ impl Chat {
 
     /// A client that is connected and greeted.
     pub async fn client(&self, user: &str) -> Client {
-        let mut client = self.connect(&Hail::user(user)).await.unwrap_or_else(|why| panic!("{user}: {why:?}"));
+        let mut client =
+            self.connect(&Hail::user(user)).await.unwrap_or_else(|why| panic!("{user}: {why:?}"));
         client.hello(&[]).await;
         client
     }
@@ -203,7 +206,8 @@ impl Chat {
     async fn plan_of(&self, stack: &Stack) -> Plan {
         let observed =
             chat_stacks::observe(&self.aws, stack.scope()).await.unwrap_or_else(|why| panic!("{why}"));
-        chat_stacks::plan(stack, &observed, &PlanOptions::of(&self.stage)).unwrap_or_else(|why| panic!("{why}"))
+        chat_stacks::plan(stack, &observed, &PlanOptions::of(&self.stage))
+            .unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// Deploys these handlers, and returns what that took.

@@ -67,8 +67,8 @@ impl Chatctl {
         let text = String::from_utf8_lossy(&done.stdout);
         let said = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "chatctl {args:?} ended with {}:\n{text}\n{said}", done.status);
-        let result = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let result = result.filter(|line| line.get("data").is_some()).next_back();
+        let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let result = lines.rfind(|line| line.get("data").is_some());
         result.unwrap_or_else(|| panic!("chatctl {args:?} gave no result:\n{text}"))["data"].clone()
     }
 
@@ -107,7 +107,10 @@ impl Chatctl {
         }
         let deadline = std::time::Instant::now() + PATIENCE;
         while let Some(left) = family.iter().find(|pid| process::is_alive(**pid)) {
-            assert!(std::time::Instant::now() < deadline, "process {left} outlived the cloud that had started it");
+            assert!(
+                std::time::Instant::now() < deadline,
+                "process {left} outlived the cloud that had started it"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }

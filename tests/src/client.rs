@@ -136,8 +136,7 @@ impl Client {
 
     /// Greets, and returns the welcome. `resume` names rooms and the last `seq` that this client has of each.
     pub async fn hello(&mut self, resume: &[(&str, u64)]) -> Value {
-        let rooms: Vec<Value> =
-            resume.iter().map(|(room, seq)| json!({"room": room, "seq": seq})).collect();
+        let rooms: Vec<Value> = resume.iter().map(|(room, seq)| json!({"room": room, "seq": seq})).collect();
         let welcome = self.ask(json!({"action": "hello", "resume": rooms})).await;
         assert_eq!(welcome["type"], "welcome", "{welcome}");
         if let Some(user) = welcome["user"].as_str() {
@@ -188,7 +187,13 @@ impl Client {
     pub async fn who(&mut self, room: &str) -> Vec<String> {
         let answer = self.ask(json!({"action": "who", "room": room})).await;
         assert_eq!(answer["type"], "who", "{answer}");
-        answer["users"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        answer["users"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Sends a frame as the document describes it, and waits for the answer to its id.

@@ -38,8 +38,7 @@ impl Judge {
                 Some("receive") => (Sender::Client, Sender::Server),
                 _ => (Sender::Server, Sender::Client),
             };
-            for (sender, list) in
-                [(asks, &operation["messages"]), (answers, &operation["reply"]["messages"])]
+            for (sender, list) in [(asks, &operation["messages"]), (answers, &operation["reply"]["messages"])]
             {
                 for reference in list.as_array().into_iter().flatten() {
                     let name = last(reference["$ref"].as_str().ok_or("a message is not a $ref")?);

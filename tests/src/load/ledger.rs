@@ -96,9 +96,10 @@ impl Ledger {
         for (room, acked) in &self.acknowledged {
             let last = acked.last().copied().unwrap_or_default();
             for &receiver in self.members.get(room).into_iter().flatten() {
-                let seen = self.accounts.get(&(receiver, room.clone())).map_or(0, |account| {
-                    account.seen.iter().filter(|seq| (1..=last).contains(*seq)).count()
-                });
+                let seen = self
+                    .accounts
+                    .get(&(receiver, room.clone()))
+                    .map_or(0, |account| account.seen.iter().filter(|seq| (1..=last).contains(*seq)).count());
                 lost += last - seen as u64;
             }
         }

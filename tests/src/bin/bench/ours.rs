@@ -82,10 +82,7 @@ fn deploy(root: &Path, state: &Path, port: u16) -> Result<String> {
         std::thread::sleep(Duration::from_millis(5));
     }
     call(
-        chatctl(root, state)
-            .args(["deploy", "--yes", "--json"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null()),
+        chatctl(root, state).args(["deploy", "--yes", "--json"]).stdin(Stdio::null()).stdout(Stdio::null()),
     )?;
     let output = chatctl(root, state)
         .args(["outputs", "--json"])

@@ -53,12 +53,7 @@ struct Row {
 }
 
 fn rows(sample: &Sample) -> Vec<Row> {
-    let row = |name: &str, unit, goal, value: Read| Row {
-        name: name.to_owned(),
-        unit,
-        goal,
-        value,
-    };
+    let row = |name: &str, unit, goal, value: Read| Row { name: name.to_owned(), unit, goal, value };
     let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let mut rows = vec![
         row("start to first message", "ms", Goal::AtMost(0.25), Box::new(|s| s.ready_ms)),
