@@ -417,6 +417,25 @@ test("a retryable refusal waits as long as the server says, a final one fails an
   assert.deepEqual(world.chat.outbox, []);
 });
 
+test("a message that is refused again and again fails in the end, and can be tried again", async () => {
+  const world = setUp();
+  await joined(world);
+  world.server.intercept = (frame, socket) => {
+    if (frame.action !== "send") return false;
+    const code = "UNAVAILABLE";
+    socket.deliver({ type: "error", id: frame.id, code, message: "later", retry: true, retry_ms: 100 });
+    return true;
+  };
+  const ack = world.chat.send("lobby", "hello");
+  await world.clock.advance(MINUTE);
+  await assert.rejects(ack, { code: "UNAVAILABLE" });
+  assert.equal(world.server.frames("send").length, 10);
+  world.server.intercept = () => false;
+  world.chat.retry(world.chat.outbox[0].id);
+  await world.clock.advance(0);
+  assert.deepEqual(world.texts(), ["hello"]);
+});
+
 test("a send to a room that the server has forgotten joins it again and is sent", async () => {
   const world = setUp();
   await joined(world);
@@ -698,19 +717,22 @@ test("who left is shown as offline only after the grace, and not if they come ba
   bob("online");
   await world.clock.advance(0);
   bob("offline");
-  await world.clock.advance(24_000);
-  assert.deepEqual(world.chat.members("lobby"), ["bob"]);
+  await world.clock.advance(20_000);
+  world.chat.who("lobby");
+  await world.clock.advance(4_000);
+  assert.deepEqual(world.chat.members("lobby"), ["alice", "bob"], "the server's list does not end the grace");
   bob("online");
   await world.clock.advance(30_000);
-  assert.deepEqual(world.seen.presence, [{ room: "lobby", user: "bob", online: true }]);
+  const ofBob = () => world.seen.presence.filter(({ user }) => user === "bob");
+  assert.deepEqual(ofBob(), [{ room: "lobby", user: "bob", online: true }]);
   bob("offline");
   await world.clock.advance(10_000);
   world.server.say("lobby", "bob", "still here");
   await world.clock.advance(20_000);
-  assert.deepEqual(world.chat.members("lobby"), ["bob"], "who speaks is here");
+  assert.deepEqual(world.chat.members("lobby"), ["alice", "bob"], "who speaks is here");
   bob("offline");
   await world.clock.advance(25_001);
-  assert.deepEqual(world.chat.members("lobby"), []);
+  assert.deepEqual(world.chat.members("lobby"), ["alice"]);
   assert.deepEqual(world.seen.presence.at(-1), { room: "lobby", user: "bob", online: false });
 });
 

@@ -29,6 +29,7 @@ async function setUp(options = {}) {
   chat.connect().catch(() => {});
   await clock.advance(0);
   return {
+    marks,
     clock,
     server,
     chat,
@@ -186,6 +187,7 @@ test("a direct conversation that was put away comes back with the next message, 
   await world.clock.advance(0);
   assert.equal(world.conversations.directs.length, 1);
   assert.equal(world.conversations.unread, 1);
+  assert.equal(world.marks.closed("@alice,bob"), false);
 });
 
 test("a room that began anew forgets what was shown and how far it was read", async () => {
