@@ -130,6 +130,7 @@ impl Cloud {
         self.front.websockets.shutdown().await;
         self.front.lambda.shutdown().await;
         self.sweeper.abort();
+        self.front.cx.logs.shutdown();
         self.listening.shutdown().await;
     }
 }

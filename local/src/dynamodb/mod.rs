@@ -6,6 +6,8 @@ mod targets;
 use std::path::Path;
 use std::sync::Arc;
 
+use dynoxide::actions::describe_time_to_live::DescribeTimeToLiveRequest;
+use dynoxide::actions::update_time_to_live::{UpdateTimeToLiveRequest, UpdateTimeToLiveResponse};
 use dynoxide::{Database, DynoxideError};
 use http::StatusCode;
 use serde::Serialize;
@@ -108,7 +110,7 @@ impl DynamoDb {
                 self.backups.forget(table)?;
                 Ok(answer)
             }
-            "UpdateTimeToLive" => run(body, |request| engine.update_time_to_live(request)),
+            "UpdateTimeToLive" => run(body, |request| self.update_time_to_live(request)),
             "DescribeTimeToLive" => run(body, |request| engine.describe_time_to_live(request)),
             "TagResource" => run(body, |request| engine.tag_resource(request)),
             "UntagResource" => run(body, |request| engine.untag_resource(request)),
@@ -130,6 +132,29 @@ impl DynamoDb {
             other => Err(AwsError::bad_request("UnknownOperationException", other.to_owned())),
         }?;
         Ok(self.with_our_region(answer))
+    }
+
+    /// Saying again what is already so is an error with DynamoDB, which callers have to know.
+    fn update_time_to_live(
+        &self,
+        request: UpdateTimeToLiveRequest,
+    ) -> Result<UpdateTimeToLiveResponse, DynoxideError> {
+        let wanted = &request.time_to_live_specification;
+        let table = DescribeTimeToLiveRequest { table_name: request.table_name.clone() };
+        let current = self.engine.describe_time_to_live(table)?.time_to_live_description;
+        let enabled = current.time_to_live_status == "ENABLED";
+        let problem = match (wanted.enabled, enabled) {
+            (true, true) if current.attribute_name.as_ref() == Some(&wanted.attribute_name) => {
+                "TimeToLive is already enabled".to_owned()
+            }
+            (true, true) => format!(
+                "TimeToLive is active on a different AttributeName: current AttributeName is {}",
+                current.attribute_name.unwrap_or_default()
+            ),
+            (false, false) => "TimeToLive is already disabled".to_owned(),
+            _ => return self.engine.update_time_to_live(request),
+        };
+        Err(DynoxideError::ValidationException(problem))
     }
 
     /// The engine writes ARNs of a region of its own.

@@ -1,0 +1,105 @@
+//! IAM is enforced: a session may do what the policies of its role say and nothing else.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::caller::{Caller, cloud, create_table, refusal};
+
+const TABLE: &str = "arn:aws:dynamodb:us-east-1:000000000000:table/things";
+
+#[tokio::test]
+async fn a_role_may_do_what_its_policy_says_and_nothing_else() {
+    let cloud = cloud().await;
+    let owner = Caller::owner(&cloud);
+    create_table(&owner, "things").await;
+    owner
+        .create_role(
+            "writer",
+            &format!(r#"{{"Effect":"Allow","Action":"dynamodb:PutItem","Resource":"{TABLE}"}}"#),
+        )
+        .await;
+    let writer = owner.assume("writer").await;
+    let identity = writer.sts().get_caller_identity().send().await.unwrap();
+    assert_eq!(identity.arn(), Some("arn:aws:sts::000000000000:assumed-role/writer/session"));
+
+    let key = || AttributeValue::S("1".to_owned());
+    writer.dynamodb().put_item().table_name("things").item("k", key()).send().await.unwrap();
+    let (code, message) =
+        refusal(writer.dynamodb().get_item().table_name("things").key("k", key()).send().await);
+    assert_eq!(code, "AccessDeniedException");
+    assert_eq!(
+        message,
+        format!(
+            "User: arn:aws:sts::000000000000:assumed-role/writer/session is not authorized to perform: \
+             dynamodb:GetItem on resource: {TABLE} because no identity-based policy allows the dynamodb:GetItem action"
+        )
+    );
+    let elsewhere = writer.dynamodb().put_item().table_name("others").item("k", key()).send().await;
+    assert_eq!(
+        refusal(elsewhere).0,
+        "AccessDeniedException",
+        "before anyone learns that there is no such table"
+    );
+    assert_eq!(refusal(writer.iam().list_roles().send().await).0, "AccessDenied");
+    assert_eq!(refusal(writer.logs().describe_log_groups().send().await).0, "AccessDeniedException");
+    assert_eq!(refusal(writer.lambda().list_functions().send().await).0, "AccessDeniedException");
+
+    // Changes of the policy count at once, and the session ends with the role.
+    owner.iam().delete_role_policy().role_name("writer").policy_name("p").send().await.unwrap();
+    let put = || writer.dynamodb().put_item().table_name("things").item("k", key()).send();
+    assert_eq!(refusal(put().await).0, "AccessDeniedException");
+    owner.iam().delete_role().role_name("writer").send().await.unwrap();
+    assert_eq!(refusal(put().await).0, "UnrecognizedClientException");
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn calls_are_counted_by_operation_and_principal_even_if_refused() {
+    let cloud = cloud().await;
+    let owner = Caller::owner(&cloud);
+    create_table(&owner, "things").await;
+    owner.create_role("reader", r#"{"Effect":"Allow","Action":"dynamodb:GetItem","Resource":"*"}"#).await;
+    let reader = owner.assume("reader").await;
+    let key = || AttributeValue::S("1".to_owned());
+    for _ in 0..3 {
+        reader.dynamodb().get_item().table_name("things").key("k", key()).send().await.unwrap();
+    }
+    reader.dynamodb().put_item().table_name("things").item("k", key()).send().await.unwrap_err();
+    owner.dynamodb().get_item().table_name("things").key("k", key()).send().await.unwrap();
+    assert_eq!(cloud.calls().count("dynamodb", "GetItem"), 4);
+    assert_eq!(cloud.calls().count_of_role("reader", "dynamodb", "GetItem"), 3);
+    assert_eq!(cloud.calls().count_of_role("reader", "dynamodb", "PutItem"), 1);
+    let of_reader: Vec<_> = cloud
+        .calls()
+        .all()
+        .into_iter()
+        .filter(|count| count.principal.as_deref() == Some("reader"))
+        .collect();
+    assert_eq!(of_reader.len(), 2);
+    cloud.calls().reset();
+    assert!(cloud.calls().all().is_empty());
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn documents_read_back_encoded_and_policies_keep_a_role_from_being_deleted() {
+    let cloud = cloud().await;
+    let owner = Caller::owner(&cloud);
+    owner.create_role("kept", r#"{"Effect":"Allow","Action":"dynamodb:GetItem","Resource":"*"}"#).await;
+    let iam = owner.iam();
+    let read = iam.get_role_policy().role_name("kept").policy_name("p").send().await.unwrap();
+    assert!(
+        read.policy_document().starts_with("%7B%22Version%22%3A%222012-10-17%22"),
+        "{}",
+        read.policy_document()
+    );
+    let delete = || iam.delete_role().role_name("kept").send();
+    let (code, message) = refusal(delete().await);
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("DeleteConflict", "Cannot delete entity, must delete policies first.")
+    );
+    iam.delete_role_policy().role_name("kept").policy_name("p").send().await.unwrap();
+    delete().await.unwrap();
+    assert_eq!(refusal(delete().await).0, "NoSuchEntity");
+    cloud.shutdown().await;
+}
