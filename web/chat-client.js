@@ -75,6 +75,7 @@ export class ChatClient {
     this.#connection = new Connection(this.#options, this.#clock, {
       hello: () => this.#hello(),
       probe: () => this.#probe(),
+      probed: (answer) => this.#probed(answer),
       frame: (frame) => this.#frame(frame),
       online: (welcome) => this.#online(welcome),
       state: (change) => this.#emitter.emit("state", change),
@@ -284,6 +285,13 @@ export class ChatClient {
     const [room] = this.#resumable();
     if (!room) return this.#hello([]);
     return { action: "history", id: this.#nextId(), room: room.name, after: room.seq, limit: 1 };
+  }
+
+  /** @param {any} answer */
+  #probed({ type, room, items, more }) {
+    if (type !== "batch") return;
+    this.#accept(room, items);
+    if (more) void this.#caughtUp(room, true);
   }
 
   /** @param {any} welcome */

@@ -9,6 +9,7 @@ const HELLO_TIMEOUT = 15 * SECOND;
 const RETIRE_TIMEOUT = 10 * SECOND;
 /** API Gateway ends a connection that was silent for ten minutes. */
 const HEARTBEAT_MAX = 9 * MINUTE;
+const PROBE_TIMEOUT = 5 * SECOND;
 /** A connection that lasts this long clears the count of failures. */
 const STABLE_AFTER = 10 * SECOND;
 /** A token is renewed, by moving to a new connection, this long before it expires. */
@@ -53,6 +54,7 @@ export class Connection {
    * @param {{
    *   hello: () => any,
    *   probe: () => any,
+   *   probed: (answer: any) => void,
    *   frame: (frame: any) => void,
    *   online: (welcome: any) => void,
    *   state: (change: import("../chat-client.d.ts").StateEvent) => void,
@@ -118,7 +120,7 @@ export class Connection {
     }
     if (this.#clock.now() >= this.#rotateAt) void this.#dial();
     // An answer of any kind proves life; silence makes the link drop itself.
-    this.link.request(this.#port.probe(), 5 * SECOND).catch(() => {});
+    this.link.request(this.#port.probe(), PROBE_TIMEOUT).then(this.#port.probed, () => {});
   }
 
   /**
@@ -295,7 +297,7 @@ export class Connection {
     let delay = rotationDelay(this.#clock);
     if (typeof this.#options.token === "function" && welcome.expires > 0) {
       const left = welcome.expires * SECOND - this.#clock.now() - TOKEN_MARGIN;
-      delay = Math.min(delay, Math.max(left, 5 * SECOND));
+      delay = Math.min(delay, Math.max(left, TOKEN_MARGIN));
     }
     this.#rotateAt = this.#clock.now() + delay;
     this.#arm("rotate", delay, () => this.#dial());

@@ -693,6 +693,15 @@ test("a dead connection is noticed soon after the network or the page comes back
   assert.equal(world.chat.state, "online");
 });
 
+test("what was lost on a living connection is found when the page comes back", async () => {
+  const world = setUp();
+  await joined(world);
+  for (const text of ["lost 1", "lost 2", "lost 3"]) world.server.store("lobby", "bob", text);
+  world.chat.wake();
+  await world.clock.advance(1_000);
+  assert.deepEqual(world.texts(), ["lost 1", "lost 2", "lost 3"]);
+});
+
 test("an unanswered send on a silent connection ends it and goes out on the next", async () => {
   const world = setUp();
   await joined(world);
