@@ -1,0 +1,251 @@
+//! The command line: verbs, options and their help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::{env, exit_codes};
+
+/// Deploy and run a serverless WebSocket chat on AWS, or on this machine.
+///
+/// `chatctl dev` builds the handlers, starts a cloud on this machine, deploys the chat to it and serves the web
+/// client. Every other verb works on one stage of `stacks/chat.yaml`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "chatctl",
+    version,
+    after_help = exit_codes::HELP,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    disable_help_subcommand = true,
+    infer_subcommands = false
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What every verb understands.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Stage of the settings to work on
+    #[arg(long, short, global = true, value_name = "STAGE", default_value = "local", env = env::STAGE, hide_env = true)]
+    pub(crate) stage: String,
+    /// Settings file [default: stacks/chat.yaml, here or in a directory above]
+    #[arg(long, global = true, value_name = "FILE", env = env::SETTINGS, hide_env = true)]
+    pub(crate) settings: Option<PathBuf>,
+    /// Print JSON lines: events, then one result
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No colours, as with NO_COLOR
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Do not ask; needed for changes without a terminal
+    #[arg(long, short, global = true)]
+    pub(crate) yes: bool,
+    /// Say more; twice, say everything
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run the chat on this machine and follow changes to the handlers
+    Dev(Dev),
+    /// Show what a deploy would change
+    Plan(Plan),
+    /// Create or update a stage
+    Deploy(Deploy),
+    /// Show what is deployed
+    Status(Status),
+    /// Print a stage's addresses and names
+    Outputs(Outputs),
+    /// Read the functions' logs
+    Logs(Logs),
+    /// Delete a stage
+    Destroy(Destroy),
+    /// Sign a token for a user of a stage with `auth.mode: token`
+    Token(Token),
+    /// Start, stop and look at the cloud on this machine
+    #[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
+    Local {
+        #[command(subcommand)]
+        verb: Local,
+    },
+    /// Print a completion script
+    Completions(Completions),
+}
+
+/// Port of the local cloud.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CloudPort {
+    /// Port of the local cloud on 127.0.0.1, when it has to be started; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = chat_local::DEFAULT_PORT, env = env::PORT, hide_env = true)]
+    pub(crate) port: u16,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Dev {
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+    /// Port of the web client on 127.0.0.1; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 4621, env = env::WEB_PORT, hide_env = true)]
+    pub(crate) web_port: u16,
+    /// Forget the data of earlier runs
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Do not open the browser
+    #[arg(long)]
+    pub(crate) no_open: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Plan {
+    /// Take over resources that have this stage's names but not its tags
+    #[arg(long)]
+    pub(crate) adopt: bool,
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Deploy {
+    /// Take over resources that have this stage's names but not its tags
+    #[arg(long)]
+    pub(crate) adopt: bool,
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Outputs {
+    /// Print the value of this output alone
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Logs {
+    /// Functions to read [default: all]
+    #[arg(value_name = "FUNCTION", value_parser = ["connect", "disconnect", "on_message"])]
+    pub(crate) functions: Vec<String>,
+    /// From when: a duration such as 90s, 10m, 1h or 2d, or a time such as 2026-11-24T08:00:00Z
+    #[arg(long, value_name = "WHEN", default_value = "10m")]
+    pub(crate) since: String,
+    /// Only events that match a CloudWatch filter pattern
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) filter: Option<String>,
+    /// Go on with what comes until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Destroy {
+    /// Switch a table's deletion protection off first
+    #[arg(long)]
+    pub(crate) drop_deletion_protection: bool,
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Token {
+    /// Id of the user
+    #[arg(long, value_name = "ID", required_unless_present = "public_key")]
+    pub(crate) user: Option<String>,
+    /// Name that others see [default: the id]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// How long it is good for: 90s, 10m, 12h, 7d
+    #[arg(long, value_name = "DURATION", default_value = "12h")]
+    pub(crate) ttl: String,
+    /// Room it is good for; may be repeated [default: all]
+    #[arg(long = "room", value_name = "ROOM")]
+    pub(crate) rooms: Vec<String>,
+    /// Print the public half of the stage's signing key instead, as a line for `auth.public_keys`
+    #[arg(long, conflicts_with_all = ["user", "name", "ttl", "rooms"])]
+    pub(crate) public_key: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Local {
+    /// Start the cloud, in this terminal unless --detach
+    Up(LocalUp),
+    /// Stop the cloud; its data stays
+    Down,
+    /// Say whether the cloud runs
+    Status,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LocalUp {
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+    /// Run in the background
+    #[arg(long, short)]
+    pub(crate) detach: bool,
+    /// Limits and faults of the cloud as a JSON file, for tests
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cloud_settings: Option<PathBuf>,
+    /// This is the process in the background
+    #[arg(long, hide = true)]
+    pub(crate) background: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// Shell to write the script for
+    pub(crate) shell: Shell,
+}
+
+impl Verb {
+    /// The verb's name in JSON results.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Dev(_) => "dev",
+            Self::Plan(_) => "plan",
+            Self::Deploy(_) => "deploy",
+            Self::Status(_) => "status",
+            Self::Outputs(_) => "outputs",
+            Self::Logs(_) => "logs",
+            Self::Destroy(_) => "destroy",
+            Self::Token(_) => "token",
+            Self::Local { verb: Local::Up(_) } => "local up",
+            Self::Local { verb: Local::Down } => "local down",
+            Self::Local { verb: Local::Status } => "local status",
+            Self::Completions(_) => "completions",
+        }
+    }
+
+    /// Whether it does what is left to do itself when the user wants to stop.
+    pub(crate) const fn stops_by_itself(&self) -> bool {
+        matches!(
+            self,
+            Self::Dev(_)
+                | Self::Deploy(_)
+                | Self::Destroy(_)
+                | Self::Logs(_)
+                | Self::Local { verb: Local::Up(_) }
+        )
+    }
+
+    /// Whether this is the local cloud's process in the background.
+    pub(crate) const fn is_background(&self) -> bool {
+        matches!(self, Self::Local { verb: Local::Up(LocalUp { background: true, .. }) })
+    }
+}

@@ -1,0 +1,42 @@
+//! Every environment variable that `chatctl` reads or sets, and nowhere else.
+
+/// Same as `--stage`.
+pub(crate) const STAGE: &str = "CHATCTL_STAGE";
+
+/// Same as `--settings`.
+pub(crate) const SETTINGS: &str = "CHATCTL_SETTINGS";
+
+/// Same as `--port`: the port of the local cloud.
+pub(crate) const PORT: &str = "CHATCTL_PORT";
+
+/// Same as `--web-port`: the port of the web client.
+pub(crate) const WEB_PORT: &str = "CHATCTL_WEB_PORT";
+
+/// Where the local cloud's data, the signing keys and the log of the background process live. Default: `.chatctl/`
+/// beside the project.
+pub(crate) const STATE_DIR: &str = "CHATCTL_STATE_DIR";
+
+/// Cargo itself, as `cargo run` sets it. Default: `cargo` from the search path.
+pub(crate) const CARGO: &str = "CARGO";
+
+/// Set to anything: no colours (<https://no-color.org>).
+pub(crate) const NO_COLOR: &str = "NO_COLOR";
+
+/// Set to anything but `0`: colours even without a terminal.
+pub(crate) const FORCE_COLOR: &str = "CLICOLOR_FORCE";
+
+/// `dumb`: a terminal that cannot move its cursor gets plain lines.
+pub(crate) const TERM: &str = "TERM";
+
+/// What tells a desktop from a bare machine on Linux: the browser is only opened where one can show.
+pub(crate) const DISPLAYS: [&str; 2] = ["DISPLAY", "WAYLAND_DISPLAY"];
+
+/// Variables that `cargo run` and build scripts leave behind. A nested cargo must not see them: crates such as ring
+/// rebuild when they change.
+pub(crate) const CARGO_LEFTOVERS: [&str; 6] =
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "OUT_DIR"];
+
+/// The value of a variable that is set to something.
+pub(crate) fn read(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

@@ -1,0 +1,235 @@
+//! Builds the handlers with cargo and says which file belongs to which function. A compile error comes back as rustc
+//! drew it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use chat_functions::contract::Handler;
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use crate::env;
+use crate::error::{CliError, Result};
+use crate::project::Project;
+
+const PACKAGE: &str = "chat-functions";
+
+/// What a build produced.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) binaries: BTreeMap<Handler, PathBuf>,
+    pub(crate) took: Duration,
+    /// Crates that were not up to date.
+    pub(crate) compiled: usize,
+    /// Warnings as rustc drew them.
+    pub(crate) warnings: String,
+}
+
+/// How a build goes on, one line of cargo's at a time: `Compiling chat-functions v0.1.0`.
+pub(crate) type OnStep<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
+/// Runs `cargo build` in the given profile.
+pub(crate) async fn build(
+    project: &Project,
+    profile: &str,
+    color: bool,
+    on_step: OnStep<'_>,
+) -> Result<Built> {
+    let started = Instant::now();
+    let mut child = cargo(project, profile, color)?.spawn().map_err(|e| {
+        CliError::failed("cargo_not_found", "failed to start cargo, which builds the handlers")
+            .because(&e)
+            .help("install Rust from https://rustup.rs, or put cargo on the search path")
+    })?;
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(CliError::failed("cargo_failed", "cargo has no output"));
+    };
+    let read_messages = async {
+        let mut seen = Messages::default();
+        let mut lines = BufReader::new(stdout).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            seen.take(&line);
+        }
+        seen
+    };
+    let read_steps = async {
+        let mut all = Vec::new();
+        let mut lines = BufReader::new(stderr).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            on_step(line.trim());
+            all.push(line);
+        }
+        all
+    };
+    let (messages, steps, status) = tokio::join!(read_messages, read_steps, child.wait());
+    let status =
+        status.map_err(|e| CliError::failed("cargo_failed", "failed to wait for cargo").because(&e))?;
+
+    if !status.success() {
+        return Err(messages.failure(&steps));
+    }
+    let missing: Vec<_> =
+        Handler::ALL.iter().filter(|h| !messages.binaries.contains_key(h)).map(|h| h.name()).collect();
+    if !missing.is_empty() {
+        return Err(CliError::failed("handler_missing", format!("cargo built no {}", missing.join(", ")))
+            .help(format!("the crate {PACKAGE} must have one binary for each function")));
+    }
+    let compiled = steps.iter().filter(|line| line.trim_start().starts_with("Compiling ")).count();
+    Ok(Built { binaries: messages.binaries, took: started.elapsed(), compiled, warnings: messages.warnings })
+}
+
+fn cargo(project: &Project, profile: &str, color: bool) -> Result<Command> {
+    let mut command = Command::new(env::read(env::CARGO).unwrap_or_else(|| "cargo".to_owned()));
+    let format = if color { "json-diagnostic-rendered-ansi" } else { "json" };
+    command
+        // Only this package: a build of the workspace would unify its features with this program's.
+        .args(["build", "--package", PACKAGE, "--bins", "--profile", profile, "--message-format", format])
+        .args(["--color", "never"])
+        .current_dir(project.sources()?)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| env::CARGO_LEFTOVERS.iter().any(|left| name.starts_with(left))) {
+            command.env_remove(name);
+        }
+    }
+    Ok(command)
+}
+
+/// Whether binaries built on this machine run on Lambda with the given architecture (`arm64` or `x86_64`).
+pub(crate) fn check_host(architecture: &str) -> Result<()> {
+    let host = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        other => other,
+    };
+    if std::env::consts::OS == "linux" && host == architecture {
+        return Ok(());
+    }
+    Err(CliError::failed(
+        "cannot_cross_build",
+        format!("handlers for {architecture} Linux cannot be built on this machine ({host} {})", std::env::consts::OS),
+    )
+    .help(format!(
+        "run this on {architecture} Linux (a CI runner will do), or, on {host} Linux, set `architecture: {host}` for the stage"
+    )))
+}
+
+/// What cargo reported on its standard output.
+#[derive(Debug, Default)]
+struct Messages {
+    binaries: BTreeMap<Handler, PathBuf>,
+    errors: String,
+    error_count: usize,
+    warnings: String,
+}
+
+/// The parts of cargo's messages that matter here.
+#[derive(Deserialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+enum Message {
+    CompilerArtifact {
+        target: Target,
+        executable: Option<PathBuf>,
+    },
+    CompilerMessage {
+        message: Diagnostic,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Diagnostic {
+    level: String,
+    rendered: Option<String>,
+    code: Option<serde::de::IgnoredAny>,
+    spans: Vec<serde::de::IgnoredAny>,
+}
+
+impl Messages {
+    fn take(&mut self, line: &str) {
+        match serde_json::from_str(line) {
+            Ok(Message::CompilerArtifact { target, executable: Some(path) })
+                if target.kind.iter().any(|kind| kind == "bin") =>
+            {
+                if let Some(handler) = Handler::ALL.into_iter().find(|handler| handler.name() == target.name)
+                {
+                    self.binaries.insert(handler, path);
+                }
+            }
+            Ok(Message::CompilerMessage { message }) => {
+                // "aborting due to 2 previous errors" and the like point nowhere and say nothing new.
+                if message.code.is_none() && message.spans.is_empty() {
+                    return;
+                }
+                let text = message.rendered.unwrap_or_default();
+                if message.level.starts_with("error") {
+                    self.error_count += 1;
+                    self.errors.push_str(&text);
+                } else if message.level == "warning" {
+                    self.warnings.push_str(&text);
+                }
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    fn failure(self, steps: &[String]) -> CliError {
+        if self.error_count == 0 {
+            // Not the code but cargo itself: a broken manifest, no network, no space.
+            let last: Vec<_> =
+                steps.iter().skip(steps.len().saturating_sub(12)).map(String::as_str).collect();
+            return CliError::failed("cargo_failed", "cargo failed to build the handlers")
+                .details(last.join("\n"));
+        }
+        let plural = if self.error_count == 1 { "error" } else { "errors" };
+        CliError::failed(
+            "compile_error",
+            format!("the handlers do not compile: {} {plural}", self.error_count),
+        )
+        .details(self.errors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_yield_binaries_and_errors() {
+        let mut messages = Messages::default();
+        for line in [
+            r#"{"reason":"compiler-artifact","target":{"name":"chat_functions","kind":["lib"]},"executable":null}"#,
+            r#"{"reason":"compiler-artifact","target":{"name":"on_message","kind":["bin"]},"executable":"/t/on_message"}"#,
+            r#"{"reason":"compiler-message","message":{"level":"error","rendered":"error[E0425]: x\n","code":{},"spans":[{}]}}"#,
+            r#"{"reason":"compiler-message","message":{"level":"error","rendered":"aborting\n","code":null,"spans":[]}}"#,
+            r#"{"reason":"build-finished","success":false}"#,
+            "not json",
+        ] {
+            messages.take(line);
+        }
+        assert_eq!(messages.binaries[&Handler::OnMessage], PathBuf::from("/t/on_message"));
+        assert_eq!(messages.error_count, 1);
+        let error = messages.failure(&[]);
+        assert_eq!(error.code, "compile_error");
+        assert_eq!(error.details.as_deref(), Some("error[E0425]: x\n"));
+    }
+
+    #[test]
+    fn a_failure_of_cargo_itself_shows_what_cargo_said() {
+        let error = Messages::default().failure(&["error: failed to parse manifest".to_owned()]);
+        assert_eq!(error.code, "cargo_failed");
+        assert_eq!(error.details.as_deref(), Some("error: failed to parse manifest"));
+    }
+}

@@ -1,0 +1,37 @@
+//! `plan`: shows what a deploy would change, and changes nothing.
+
+use std::fmt;
+
+use chat_stacks::{Plan, PlanOptions};
+use serde::Serialize;
+
+use crate::args;
+use crate::context::Context;
+use crate::error::Result;
+use crate::exit_codes::ExitCode;
+use crate::output::plan::PlanView;
+use crate::stage::Stage;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Whether a deploy would change anything.
+    changes: bool,
+    plan: Plan,
+    #[serde(skip)]
+    verbose: bool,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        PlanView { plan: &self.plan, verbose: self.verbose }.fmt(f)
+    }
+}
+
+pub(crate) async fn run(context: &Context, args: &args::Plan) -> Result<ExitCode> {
+    let stage = Stage::open(context, args.cloud.port).await?;
+    let options = PlanOptions { adopt: args.adopt, ..PlanOptions::of(&stage.settings) };
+    let (_, plan) = stage.plan(context, &options).await?;
+    let verbose = context.output.verbosity > 0;
+    context.output.result(&Report { changes: !plan.is_empty(), plan, verbose });
+    Ok(ExitCode::Ok)
+}
