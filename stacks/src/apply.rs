@@ -47,7 +47,7 @@ pub async fn apply(
     let mut progress = Progress { outputs: plan.outputs.clone(), ..Progress::default() };
     // Cut over once: the old serves until the new does, so nothing goes before everything else has come.
     for phase in [Phase::Make, Phase::DeleteReplaced, Phase::Delete] {
-        let steps: Vec<&Step> = plan.steps.iter().filter(|step| phase.includes(step.action)).collect();
+        let steps: Vec<&Step> = plan.steps.iter().filter(|step| phase.includes(step)).collect();
         surroundings.run(&steps, phase, &mut progress).await?;
     }
     progress.outcome(started.elapsed())
@@ -66,6 +66,7 @@ pub async fn verify_gone(aws: &Aws, scope: &Scope) -> Result<(), Error> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// Up to and with the cut-over.
     Make,
     /// The old ones of replacements, once the new ones have taken over.
     DeleteReplaced,
@@ -73,11 +74,11 @@ enum Phase {
 }
 
 impl Phase {
-    fn includes(self, action: Action) -> bool {
+    fn includes(self, step: &Step) -> bool {
         match self {
-            Self::Make => action != Action::Delete,
-            Self::DeleteReplaced => action == Action::Replace,
-            Self::Delete => action == Action::Delete,
+            Self::Make => step.action != Action::Delete || step.is_removed_before_deployment(),
+            Self::DeleteReplaced => step.action == Action::Replace,
+            Self::Delete => step.action == Action::Delete && !step.is_removed_before_deployment(),
         }
     }
 
@@ -117,14 +118,16 @@ impl Surroundings<'_> {
         let graph = Graph::new(steps.iter().map(|step| (step.resource.clone(), step.after.clone())))?;
         let urgency = graph.urgency();
         let mut waiting: Vec<&Step> = steps.to_vec();
-        waiting.sort_by_key(|step| std::cmp::Reverse(urgency.get(&step.resource).copied().unwrap_or_default()));
+        waiting
+            .sort_by_key(|step| std::cmp::Reverse(urgency.get(&step.resource).copied().unwrap_or_default()));
         let mut unfinished: HashSet<Address> = steps.iter().map(|step| step.resource.clone()).collect();
         let mut in_flight = FuturesUnordered::new();
         loop {
             // After a failure or a cancellation nothing new is begun; what is in flight is drained.
             if progress.failed.is_empty() && !self.cancel.is_cancelled() {
-                let (ready, blocked): (Vec<&Step>, Vec<&Step>) =
-                    waiting.into_iter().partition(|step| step.after.iter().all(|need| !unfinished.contains(need)));
+                let (ready, blocked): (Vec<&Step>, Vec<&Step>) = waiting
+                    .into_iter()
+                    .partition(|step| step.after.iter().all(|need| !unfinished.contains(need)));
                 waiting = blocked;
                 for step in ready {
                     in_flight.push(self.execute(step, phase, progress.outputs.clone()));
@@ -154,11 +157,11 @@ impl Surroundings<'_> {
             events: self.events,
             locks: self.locks,
         };
-        let result = match phase {
-            Phase::Make => self.make(&cx, step).await,
+        let result = match (phase, action) {
+            (Phase::Make, Action::Create | Action::Update | Action::Replace) => self.make(&cx, step).await,
             // It went with what contained it.
-            Phase::Delete if step.deleted_with.is_some() => Ok(Values::new()),
-            Phase::Delete | Phase::DeleteReplaced => match &step.live {
+            _ if step.deleted_with.is_some() => Ok(Values::new()),
+            _ => match &step.live {
                 Some(live) => resources::delete(&cx, resource.kind, live).await.map(|()| Values::new()),
                 None => Err(Error::bug(format!("{resource} is deleted but was not observed"))),
             },
@@ -168,7 +171,8 @@ impl Surroundings<'_> {
 
     async fn make(&self, cx: &Cx<'_>, step: &Step) -> Result<Values, Error> {
         let resource = self.stack.get(&step.resource);
-        let resource = resource.ok_or_else(|| Error::bug(format!("{} is not in the stack", step.resource)))?;
+        let resource =
+            resource.ok_or_else(|| Error::bug(format!("{} is not in the stack", step.resource)))?;
         // A replacement is made as if there were nothing.
         let live = step.live.as_ref().filter(|_| step.action != Action::Replace);
         resource.converge(cx, live).await
@@ -189,12 +193,20 @@ impl Surroundings<'_> {
                     progress.outputs.insert(resource.clone(), values);
                 }
                 if phase.is_announced() {
-                    self.events.send(Event::Done { resource: resource.clone(), action, elapsed_ms: millis(elapsed) });
+                    self.events.send(Event::Done {
+                        resource: resource.clone(),
+                        action,
+                        elapsed_ms: millis(elapsed),
+                    });
                     progress.done.push(resource);
                 }
             }
             Err(error) => {
-                self.events.send(Event::Failed { resource: resource.clone(), action, error: error.to_string() });
+                self.events.send(Event::Failed {
+                    resource: resource.clone(),
+                    action,
+                    error: error.to_string(),
+                });
                 progress.failed.push((resource, error));
             }
         }

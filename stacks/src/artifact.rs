@@ -36,9 +36,13 @@ impl std::fmt::Debug for Artifact {
 impl Artifact {
     /// Packs a binary. The result depends on its bytes only: not on its path, owner, time or mode.
     pub fn pack(binary: &[u8]) -> Result<Self, Error> {
-        let zip = archive(binary).map_err(|error| Error::Artifact { what: format!("failed to pack the handler: {error}") })?;
+        let zip = archive(binary)
+            .map_err(|error| Error::Artifact { what: format!("failed to pack the handler: {error}") })?;
         if zip.len() > MAX_ZIP_BYTES {
-            let what = format!("the zip has {} bytes, but Lambda takes {MAX_ZIP_BYTES}: build with the profile `lambda`", zip.len());
+            let what = format!(
+                "the zip has {} bytes, but Lambda takes {MAX_ZIP_BYTES}: build with the profile `lambda`",
+                zip.len()
+            );
             return Err(Error::Artifact { what });
         }
         let sha256 = STANDARD.encode(Sha256::digest(&zip));
@@ -51,6 +55,12 @@ impl Artifact {
             what: format!("failed to read the handler {}: {error}; build it first", path.display()),
         })?;
         Self::pack(&binary)
+    }
+
+    /// A zip that an earlier [`pack`](Self::pack) made.
+    pub fn packed(zip: Vec<u8>) -> Self {
+        let sha256 = STANDARD.encode(Sha256::digest(&zip));
+        Self { zip, sha256 }
     }
 
     pub fn zip(&self) -> &[u8] {

@@ -65,7 +65,9 @@ pub struct StaticCredentials {
 
 impl std::fmt::Debug for StaticCredentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StaticCredentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+        f.debug_struct("StaticCredentials")
+            .field("access_key_id", &self.access_key_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -126,9 +128,16 @@ impl Aws {
                     .map_err(|error| AwsFailure::of("GetCallerIdentity", &error))?;
                 let arn = answer.arn.unwrap_or_default();
                 Ok(Identity {
-                    account: answer.account.ok_or_else(|| Error::bug("GetCallerIdentity named no account"))?,
+                    account: answer
+                        .account
+                        .ok_or_else(|| Error::bug("GetCallerIdentity named no account"))?,
                     region: self.region.clone(),
-                    partition: arn.split(':').nth(1).filter(|part| !part.is_empty()).unwrap_or("aws").to_owned(),
+                    partition: arn
+                        .split(':')
+                        .nth(1)
+                        .filter(|part| !part.is_empty())
+                        .unwrap_or("aws")
+                        .to_owned(),
                     arn,
                 })
             })

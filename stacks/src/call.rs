@@ -32,7 +32,11 @@ pub(crate) struct Cx<'a> {
 
 impl Cx<'_> {
     /// Makes a call of a service that needs no pacing.
-    pub(crate) async fn call<T, E, Fut>(&self, operation: &'static str, send: impl Fn() -> Fut) -> Result<T, AwsFailure>
+    pub(crate) async fn call<T, E, Fut>(
+        &self,
+        operation: &'static str,
+        send: impl Fn() -> Fut,
+    ) -> Result<T, AwsFailure>
     where
         Fut: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
@@ -54,7 +58,11 @@ impl Cx<'_> {
     }
 
     /// Makes a call of API Gateway's control plane, which is limited for the whole account.
-    pub(crate) async fn gateway<T, E, Fut>(&self, operation: &'static str, send: impl Fn() -> Fut) -> Result<T, AwsFailure>
+    pub(crate) async fn gateway<T, E, Fut>(
+        &self,
+        operation: &'static str,
+        send: impl Fn() -> Fut,
+    ) -> Result<T, AwsFailure>
     where
         Fut: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
@@ -86,11 +94,17 @@ impl Cx<'_> {
 
     /// An output of a resource that this one needs.
     pub(crate) fn output(&self, address: &Address, name: &str) -> Result<&str, Error> {
-        self.outputs.get(address, name).ok_or_else(|| Error::bug(format!("{address} did not tell its {name}")))
+        self.outputs
+            .get(address, name)
+            .ok_or_else(|| Error::bug(format!("{address} did not tell its {name}")))
     }
 
     /// The properties of `resource` that differ from `live`, now that everything it needs is known.
-    pub(crate) fn drifted(&self, resource: &dyn Resource, live: Option<&Live>) -> Result<Vec<&'static str>, Error> {
+    pub(crate) fn drifted(
+        &self,
+        resource: &dyn Resource,
+        live: Option<&Live>,
+    ) -> Result<Vec<&'static str>, Error> {
         let desired = self.resolved(resource)?;
         Ok(match live {
             Some(live) => desired.drifted(&live.properties),
@@ -102,7 +116,9 @@ impl Cx<'_> {
         let desired = resource.desired(&self.outputs);
         let unknown = desired.iter().find(|(_, value)| value.is_none()).map(|(name, _)| name);
         match unknown {
-            Some(name) => Err(Error::bug(format!("{} is applied before its {name} is known", resource.address()))),
+            Some(name) => {
+                Err(Error::bug(format!("{} is applied before its {name} is known", resource.address())))
+            }
             None => Ok(desired),
         }
     }
@@ -126,7 +142,10 @@ impl Cx<'_> {
             }
             if started.elapsed() > limit {
                 return Err(Error::TimedOut {
-                    resource: self.address.clone().unwrap_or_else(|| Address::new(crate::address::Kind::Stage, "")),
+                    resource: self
+                        .address
+                        .clone()
+                        .unwrap_or_else(|| Address::new(crate::address::Kind::Stage, "")),
                     what: format!("waited until {what}"),
                     seconds: limit.as_secs(),
                 });

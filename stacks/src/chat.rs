@@ -47,9 +47,9 @@ pub fn stack(settings: &StageSettings, identity: &Identity, artifacts: &Artifact
     };
     for handler in Handler::ALL {
         let artifact = artifacts.get(&handler).cloned();
-        let artifact = artifact.ok_or_else(|| Error::Artifact { what: format!("the handler {handler} is not built") })?;
-        let logs =
-            LogGroup { scope: scope.clone(), handler, retention_days: settings.log_retention.days() };
+        let artifact = artifact
+            .ok_or_else(|| Error::Artifact { what: format!("the handler {handler} is not built") })?;
+        let logs = LogGroup { scope: scope.clone(), handler, retention_days: settings.log_retention.days() };
         let grant = table.grant(handler, identity);
         stack.add(Role { scope: scope.clone(), handler });
         stack.add(Policy {
@@ -82,7 +82,8 @@ fn environment(
     handler: Handler,
     table: (&'static str, String),
 ) -> BTreeMap<&'static str, Variable> {
-    let keys = settings.auth.public_keys.iter().map(|(kid, key)| format!("{}={}", kid.as_str(), key.as_str()));
+    let keys =
+        settings.auth.public_keys.iter().map(|(kid, key)| format!("{}={}", kid.as_str(), key.as_str()));
     let origins = settings.origins.iter().map(|origin| origin.as_str());
     let known = [
         table,
@@ -109,7 +110,8 @@ fn environment(
 /// The WebSocket API: who is let in, which frames go where, and what is answered.
 fn gateway(settings: &StageSettings, identity: &Identity, stack: &mut Stack) {
     let scope = stack.scope().clone();
-    let route = |key, integration| Route { scope: scope.clone(), key, integration, authorizer: None, two_way: false };
+    let route =
+        |key, integration| Route { scope: scope.clone(), key, integration, authorizer: None, two_way: false };
     let function = |name, handler| Integration {
         scope: scope.clone(),
         identity: identity.clone(),
@@ -120,7 +122,8 @@ fn gateway(settings: &StageSettings, identity: &Identity, stack: &mut Stack) {
         |handler, source| Permission { scope: scope.clone(), identity: identity.clone(), handler, source };
 
     // Everything that a client can notice is part of the deployment.
-    let mut parts: Vec<Arc<dyn Resource>> = vec![stack.add(Api { scope: scope.clone(), route_selection: ROUTE_SELECTION })];
+    let mut parts: Vec<Arc<dyn Resource>> =
+        vec![stack.add(Api { scope: scope.clone(), route_selection: ROUTE_SELECTION })];
     parts.push(stack.add(Authorizer {
         scope: scope.clone(),
         identity: identity.clone(),
@@ -162,7 +165,8 @@ fn gateway(settings: &StageSettings, identity: &Identity, stack: &mut Stack) {
         permission(Handler::OnMessage, Source::Route("$default")),
     ];
     // A permission needs its alias, so the stage comes after both.
-    let behind: Vec<Address> = permissions.into_iter().map(|permission| stack.add(permission).address()).collect();
+    let behind: Vec<Address> =
+        permissions.into_iter().map(|permission| stack.add(permission).address()).collect();
 
     stack.add(Deployment { scope: scope.clone(), parts });
     stack.add(Stage {

@@ -34,7 +34,14 @@ async fn one(
 ) -> Result<Option<Handler>, Error> {
     let events = Events::none();
     let address = Address::new(Kind::Function, handler.name());
-    let cx = Cx { aws, scope, address: Some(address.clone()), outputs: Outputs::default(), events: &events, locks };
+    let cx = Cx {
+        aws,
+        scope,
+        address: Some(address.clone()),
+        outputs: Outputs::default(),
+        events: &events,
+        locks,
+    };
     let name = scope.function(handler);
     let change = async {
         let serving = cx

@@ -103,7 +103,10 @@ fn list(refusals: &[Refusal]) -> String {
 fn partly(failed: &[(Address, Error)], skipped: &[Address]) -> String {
     let mut lines: Vec<String> = failed.iter().map(|(_, error)| error.to_string()).collect();
     if !skipped.is_empty() {
-        lines.push(format!("skipped: {}", skipped.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
+        lines.push(format!(
+            "skipped: {}",
+            skipped.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        ));
     }
     lines.join("\n")
 }
@@ -135,7 +138,11 @@ impl AwsFailure {
                 Self {
                     operation,
                     code: error.code().map(str::to_owned),
-                    message: error.message().map_or_else(|| error.to_string(), str::to_owned),
+                    message: match (error.message(), status) {
+                        (Some(message), _) => message.to_owned(),
+                        (None, Some(status)) => format!("HTTP {status} without a message"),
+                        (None, None) => error.to_string(),
+                    },
                     request_id: error.request_id().map(str::to_owned),
                     status,
                     ambiguous: status.is_some_and(|status| status >= 500),

@@ -11,15 +11,39 @@ use crate::plan::Action;
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A resource is being worked on.
-    Started { resource: Address, action: Action },
+    Started {
+        resource: Address,
+        action: Action,
+    },
     /// What it is waiting for or doing now: `waiting until the table is active`.
-    Progress { resource: Address, detail: String },
+    Progress {
+        resource: Address,
+        detail: String,
+    },
     /// AWS said to come back later; it is tried again after `wait_ms`.
-    Retrying { resource: Address, operation: String, code: String, message: String, wait_ms: u64 },
-    Done { resource: Address, action: Action, elapsed_ms: u64 },
-    Failed { resource: Address, action: Action, error: String },
+    Retrying {
+        resource: Address,
+        operation: String,
+        code: String,
+        message: String,
+        wait_ms: u64,
+    },
+    Done {
+        resource: Address,
+        action: Action,
+        elapsed_ms: u64,
+    },
+    Failed {
+        resource: Address,
+        action: Action,
+        error: String,
+    },
     /// Not tried: something it needs failed, or the run was cancelled.
-    Skipped { resource: Address, action: Action, reason: String },
+    Skipped {
+        resource: Address,
+        action: Action,
+        reason: String,
+    },
 }
 
 /// Where events go. Cheap to clone; a receiver that is gone is no error.

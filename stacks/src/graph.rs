@@ -48,7 +48,8 @@ impl Graph {
     pub(crate) fn urgency(&self) -> HashMap<Address, usize> {
         let mut below: HashMap<NodeIndex, usize> = HashMap::new();
         for node in self.order.iter().rev() {
-            let longest = self.graph.edges(*node).map(|edge| below.get(&edge.target()).map_or(0, |n| n + 1)).max();
+            let longest =
+                self.graph.edges(*node).map(|edge| below.get(&edge.target()).map_or(0, |n| n + 1)).max();
             below.insert(*node, longest.unwrap_or(0));
         }
         below.into_iter().map(|(node, depth)| (self.graph[node].clone(), depth)).collect()

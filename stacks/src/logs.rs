@@ -57,7 +57,8 @@ pub struct LogLine {
 
 /// Looks lines up, oldest first. A function that never ran has none.
 pub async fn query(aws: &Aws, scope: &Scope, query: &LogQuery) -> Result<Vec<LogLine>, Error> {
-    let looks = handlers(query).map(|handler| look(aws, scope, handler, query.since_ms, query.pattern.as_deref()));
+    let looks =
+        handlers(query).map(|handler| look(aws, scope, handler, query.since_ms, query.pattern.as_deref()));
     let mut lines = try_join_all(looks).await?.concat();
     // Stable, and each function's lines come in order: what was written in the same millisecond stays as it was.
     lines.sort_by_key(|line| line.ts_ms);
@@ -76,7 +77,8 @@ pub async fn follow(
     lines: &UnboundedSender<LogLine>,
     cancel: &CancellationToken,
 ) -> Result<(), Error> {
-    let mut windows: Vec<Window> = handlers(query).map(|handler| Window::new(handler, query.since_ms)).collect();
+    let mut windows: Vec<Window> =
+        handlers(query).map(|handler| Window::new(handler, query.since_ms)).collect();
     let mut first = true;
     loop {
         let looks = windows.iter_mut().map(|window| window.advance(aws, scope, query.pattern.as_deref()));
@@ -132,7 +134,12 @@ impl Window {
         Self { handler, from_ms: since_ms, seen: HashMap::new() }
     }
 
-    async fn advance(&mut self, aws: &Aws, scope: &Scope, pattern: Option<&str>) -> Result<Vec<LogLine>, AwsFailure> {
+    async fn advance(
+        &mut self,
+        aws: &Aws,
+        scope: &Scope,
+        pattern: Option<&str>,
+    ) -> Result<Vec<LogLine>, AwsFailure> {
         let found = look(aws, scope, self.handler, self.from_ms, pattern).await?;
         Ok(self.take_new(found))
     }
@@ -197,13 +204,7 @@ mod tests {
     use super::*;
 
     fn line(id: &str, ts_ms: i64) -> LogLine {
-        LogLine {
-            ts_ms,
-            function: "connect",
-            stream: "s".into(),
-            message: id.into(),
-            event_id: id.into(),
-        }
+        LogLine { ts_ms, function: "connect", stream: "s".into(), message: id.into(), event_id: id.into() }
     }
 
     #[test]

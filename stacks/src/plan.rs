@@ -72,11 +72,29 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     pub scope: Scope,
-    /// Creates, updates and replacements in the order of their needs, then deletions in theirs.
+    /// Creates, updates and replacements in the order of their needs, then deletions in theirs. What is deleted goes
+    /// last, except for what must leave the API before it is deployed: see [`Step::after`].
     pub steps: Vec<Step>,
     pub unchanged: Vec<Address>,
     #[serde(skip)]
     pub(crate) outputs: Outputs,
+}
+
+impl Step {
+    /// Whether it takes something out of the API before that is deployed: what is still there then is served. What
+    /// clients are served meanwhile is the old deployment, a snapshot of its own.
+    pub(crate) fn is_removed_before_deployment(&self) -> bool {
+        let is_part = matches!(
+            self.resource.kind,
+            Kind::Route
+                | Kind::RouteResponse
+                | Kind::Integration
+                | Kind::IntegrationResponse
+                | Kind::Authorizer
+        );
+        let stays = self.deleted_with.as_ref().is_none_or(|container| container.kind != Kind::Api);
+        self.action == Action::Delete && is_part && stays
+    }
 }
 
 impl Plan {
@@ -148,8 +166,12 @@ impl fmt::Display for Refusal {
 /// [`Error::Refused`] with every reason at once.
 pub fn plan(stack: &Stack, observed: &Observed, options: &PlanOptions) -> Result<Plan, Error> {
     let graph = Graph::new(stack.resources().iter().map(|resource| (resource.address(), resource.needs())))?;
-    let mut plan =
-        Plan { scope: stack.scope().clone(), steps: Vec::new(), unchanged: Vec::new(), outputs: observed.outputs() };
+    let mut plan = Plan {
+        scope: stack.scope().clone(),
+        steps: Vec::new(),
+        unchanged: Vec::new(),
+        outputs: observed.outputs(),
+    };
     let mut refusals = Vec::new();
     for address in graph.order() {
         let Some(resource) = stack.get(address) else { continue };
@@ -170,6 +192,7 @@ pub fn plan(stack: &Stack, observed: &Observed, options: &PlanOptions) -> Result
         refusals.extend(guard(address, live, options));
     }
     plan.steps.extend(deletions(&doomed)?);
+    remove_before_deployment(&mut plan.steps);
     if refusals.is_empty() { Ok(plan) } else { Err(Error::Refused(refusals)) }
 }
 
@@ -197,7 +220,9 @@ fn step(resource: &dyn Resource, live: Option<&Live>, known: &mut Outputs) -> Re
         (Some(_), None) => Action::Update,
         // What has a generated id can be made anew beside the old one. What has a name and holds data cannot.
         (Some(_), Some(_)) if address.kind == Kind::Deployment => Action::Replace,
-        (Some(_), Some(change)) => return Err(Refusal::Fixed { resource: address, property: change.property }),
+        (Some(_), Some(change)) => {
+            return Err(Refusal::Fixed { resource: address, property: change.property });
+        }
     };
     match action {
         Action::Update => known.forget(&address, resource.volatile()),
@@ -248,6 +273,22 @@ fn deletions(doomed: &BTreeMap<&Address, &Live>) -> Result<Vec<Step>, Error> {
     Ok(graph.order().filter_map(|address| steps.remove(address)).collect())
 }
 
+/// Orders what leaves the API between the changes of what stays, which may still use it, and the deployment.
+fn remove_before_deployment(steps: &mut [Step]) {
+    let chosen = |steps: &[Step], choose: fn(&Step) -> bool| -> Vec<Address> {
+        steps.iter().filter(|step| choose(step)).map(|step| step.resource.clone()).collect()
+    };
+    let changed = chosen(steps, |step| step.action != Action::Delete && step.resource.kind == Kind::Route);
+    let removed = chosen(steps, Step::is_removed_before_deployment);
+    for step in steps {
+        if step.is_removed_before_deployment() {
+            step.after.extend(changed.iter().cloned());
+        } else if step.action != Action::Delete && step.resource.kind == Kind::Deployment {
+            step.after.extend(removed.iter().cloned());
+        }
+    }
+}
+
 /// Which deletions must be over before another: routes before the integrations that they use, a deployment after the
 /// stage that serves it (aws-facts, API Gateway 3 and 8), role and log group after the function that could still write
 /// (aws-facts, Logs).
@@ -268,7 +309,10 @@ fn container(address: &Address, doomed: &BTreeMap<&Address, &Live>) -> Option<Ad
     };
     let api = || {
         // Children are observed of one API only; the others are left-overs of lost answers.
-        doomed.keys().find(|other| other.kind == Kind::Api && !other.name.contains('#')).map(|api| (*api).clone())
+        doomed
+            .keys()
+            .find(|other| other.kind == Kind::Api && !other.name.contains('#'))
+            .map(|api| (*api).clone())
     };
     match address.kind {
         Kind::Table | Kind::LogGroup | Kind::Role | Kind::Function | Kind::Api => None,

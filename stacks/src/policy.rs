@@ -62,7 +62,8 @@ fn statement(mut statement: Value) -> Value {
                 }
             }
             "Condition" => {
-                for operator in value.as_object_mut().into_iter().flat_map(|operators| operators.values_mut()) {
+                for operator in value.as_object_mut().into_iter().flat_map(|operators| operators.values_mut())
+                {
                     for values in operator.as_object_mut().into_iter().flat_map(|keys| keys.values_mut()) {
                         *values = sorted(values.take());
                     }
@@ -108,7 +109,8 @@ pub(crate) fn parse(encoded: &str) -> Value {
     }
     let text = String::from_utf8_lossy(&bytes);
     // What is no JSON is drift like any other: shown, and overwritten.
-    serde_json::from_str(&text).map_or_else(|_| Value::String(text.into_owned()), |document| canonical(&document))
+    serde_json::from_str(&text)
+        .map_or_else(|_| Value::String(text.into_owned()), |document| canonical(&document))
 }
 
 #[cfg(test)]
@@ -147,7 +149,13 @@ mod tests {
         let encoded: String = sent
             .to_string()
             .bytes()
-            .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+            .map(|byte| {
+                if byte.is_ascii_alphanumeric() {
+                    char::from(byte).to_string()
+                } else {
+                    format!("%{byte:02X}")
+                }
+            })
             .collect();
         assert_eq!(parse(&encoded), sent);
         assert_eq!(parse(&sent.to_string()), sent, "some clouds return it as it is");

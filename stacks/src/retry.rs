@@ -70,7 +70,12 @@ const RULES: &[Rule] = &[
         messages: &["The role with name"],
         limit: Duration::from_secs(30),
     },
-    Rule { operations: &["DeleteRole"], code: "DeleteConflict", messages: &[], limit: Duration::from_secs(30) },
+    Rule {
+        operations: &["DeleteRole"],
+        code: "DeleteConflict",
+        messages: &[],
+        limit: Duration::from_secs(30),
+    },
     Rule { operations: &[], code: "ConcurrentModification", messages: &[], limit: Duration::from_secs(30) },
     // "Already exists" has the same code and is a fact, not a hiccup: aws-facts, API Gateway 9.
     Rule {
@@ -81,12 +86,7 @@ const RULES: &[Rule] = &[
     },
     // CreateDeployment once in 5 s, the rest 10 a second, for the account: aws-facts, quotas. The calls that must not
     // be repeated blindly go without the SDK's own retries, so their throttling arrives here.
-    Rule {
-        operations: &[],
-        code: "TooManyRequestsException",
-        messages: &[],
-        limit: Duration::from_secs(90),
-    },
+    Rule { operations: &[], code: "TooManyRequestsException", messages: &[], limit: Duration::from_secs(90) },
     // A child right after its API, seen under load: read-your-writes is not promised.
     Rule {
         operations: &[
@@ -104,7 +104,13 @@ const RULES: &[Rule] = &[
     },
     // Tables: another change of the same table, or of too many at once: aws-facts, DynamoDB.
     Rule {
-        operations: &["CreateTable", "UpdateTable", "DeleteTable", "UpdateTimeToLive", "UpdateContinuousBackups"],
+        operations: &[
+            "CreateTable",
+            "UpdateTable",
+            "DeleteTable",
+            "UpdateTimeToLive",
+            "UpdateContinuousBackups",
+        ],
         code: "LimitExceededException",
         messages: &["simultaneously", "Too many operations"],
         limit: Duration::from_secs(300),
@@ -122,7 +128,12 @@ const RULES: &[Rule] = &[
         limit: Duration::from_secs(120),
     },
     // Two changes of one log group at the same time: aws-facts, Logs.
-    Rule { operations: &[], code: "OperationAbortedException", messages: &[], limit: Duration::from_secs(60) },
+    Rule {
+        operations: &[],
+        code: "OperationAbortedException",
+        messages: &[],
+        limit: Duration::from_secs(60),
+    },
 ];
 
 /// How long to wait before the call is made again, or `None` if it failed for good.
@@ -170,14 +181,22 @@ mod tests {
             "ConflictException",
             "Unable to complete operation due to concurrent modification. Please try again later."
         ));
-        assert!(!is_retried("CreateRoute", "ConflictException", "Route with key $connect already exists for this API"));
+        assert!(!is_retried(
+            "CreateRoute",
+            "ConflictException",
+            "Route with key $connect already exists for this API"
+        ));
     }
 
     #[test]
     fn a_role_that_is_not_assumable_yet_is_waited_for_but_a_wrong_parameter_is_not() {
         let message = "The role defined for the function cannot be assumed by Lambda.";
         assert!(is_retried("CreateFunction", "InvalidParameterValueException", message));
-        assert!(!is_retried("CreateFunction", "InvalidParameterValueException", "Unzipped size must be smaller"));
+        assert!(!is_retried(
+            "CreateFunction",
+            "InvalidParameterValueException",
+            "Unzipped size must be smaller"
+        ));
         assert!(!is_retried("PublishVersion", "InvalidParameterValueException", message));
     }
 
@@ -190,7 +209,11 @@ mod tests {
 
     #[test]
     fn an_access_denied_is_final() {
-        assert!(!is_retried("CreateRole", "AccessDenied", "User is not authorized to perform: iam:CreateRole"));
+        assert!(!is_retried(
+            "CreateRole",
+            "AccessDenied",
+            "User is not authorized to perform: iam:CreateRole"
+        ));
     }
 
     #[test]

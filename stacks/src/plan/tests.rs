@@ -46,7 +46,8 @@ fn invented_outputs(address: &Address, generation: u32) -> Values {
 
 /// The account after `plan` went through, by the rules of the plan alone.
 fn applied(stack: &Stack, observed: &Observed, plan: &Plan, generation: u32) -> Observed {
-    let mut found: BTreeMap<Address, Live> = observed.iter().map(|(at, live)| (at.clone(), live.clone())).collect();
+    let mut found: BTreeMap<Address, Live> =
+        observed.iter().map(|(at, live)| (at.clone(), live.clone())).collect();
     let mut outputs = observed.outputs();
     for step in &plan.steps {
         let at = &step.resource;
@@ -57,7 +58,11 @@ fn applied(stack: &Stack, observed: &Observed, plan: &Plan, generation: u32) -> 
         let resource = stack.get(at).unwrap();
         let desired = resource.desired(&outputs);
         assert!(desired.resolved().is_some(), "{at} comes before what it needs");
-        let mut values = found.get(at).filter(|_| step.action == Action::Update).map(|l| l.outputs.clone()).unwrap_or_default();
+        let mut values = found
+            .get(at)
+            .filter(|_| step.action == Action::Update)
+            .map(|l| l.outputs.clone())
+            .unwrap_or_default();
         let invented = invented_outputs(at, generation);
         for (name, value) in invented {
             if resource.volatile().contains(&name) || !values.contains_key(name) {
@@ -132,7 +137,12 @@ fn the_plan_says_what_is_known_only_after_apply() {
     let later: Vec<String> = plan
         .steps
         .iter()
-        .flat_map(|step| step.changes.iter().filter(|change| change.known_after_apply).map(move |change| format!("{} {}", step.resource, change.property)))
+        .flat_map(|step| {
+            step.changes
+                .iter()
+                .filter(|change| change.known_after_apply)
+                .map(move |change| format!("{} {}", step.resource, change.property))
+        })
         .collect::<BTreeSet<String>>()
         .into_iter()
         .collect();
@@ -177,7 +187,8 @@ fn changed_code_moves_the_alias_and_touches_nothing_else() {
 #[test]
 fn a_changed_route_is_deployed_and_the_old_deployment_replaced() {
     let key = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
-    let token = SETTINGS.replace("{ mode: open }", &format!("{{ mode: token, public_keys: {{ main: {key} }} }}"));
+    let token =
+        SETTINGS.replace("{ mode: open }", &format!("{{ mode: token, public_keys: {{ main: {key} }} }}"));
     let plan = plan_of(&stack_of(&token, b"one"), &deployed(&chat()));
     assert_eq!(
         summary(&plan).into_iter().collect::<BTreeSet<_>>(),
@@ -238,9 +249,12 @@ fn drift_is_repaired_where_it_happened() {
 #[test]
 fn what_is_not_declared_is_deleted_after_everything_else() {
     let stack = chat();
-    let stray = |id: &str| Live { id: id.into(), properties: BTreeMap::new(), outputs: Values::new(), owned: true };
+    let stray =
+        |id: &str| Live { id: id.into(), properties: BTreeMap::new(), outputs: Values::new(), owned: true };
     let mut observed = deployed(&stack_of(SETTINGS, b"two"));
-    for address in ["policy/connect/extra", "function/typing", "role/typing", "log-group/typing", "alias/typing"] {
+    for address in
+        ["policy/connect/extra", "function/typing", "role/typing", "log-group/typing", "alias/typing"]
+    {
         observed = with(&observed, at(address), stray(address));
     }
     for address in ["route/old", "integration/old", "deployment/dev#d0", "api/chat#a2"] {
@@ -253,11 +267,32 @@ fn what_is_not_declared_is_deleted_after_everything_else() {
     assert!(plan.steps[first_delete..].iter().all(|step| step.action == Action::Delete));
     let place = |name: &str| deletes.iter().position(|line| line == &format!("delete {name}")).unwrap();
     assert!(place("route/old") < place("integration/old"));
-    assert!(place("function/typing") < place("role/typing") && place("function/typing") < place("log-group/typing"));
+    assert!(
+        place("function/typing") < place("role/typing")
+            && place("function/typing") < place("log-group/typing")
+    );
     let alias = plan.steps.iter().find(|step| step.resource == at("alias/typing")).unwrap();
     assert_eq!(alias.deleted_with, Some(at("function/typing")));
     let policy = plan.steps.iter().find(|step| step.resource == at("policy/connect/extra")).unwrap();
     assert_eq!(policy.deleted_with, None, "its role stays");
+}
+
+#[test]
+fn what_leaves_the_api_leaves_before_it_is_deployed() {
+    // A deployment is a snapshot: a route that is deleted after it would be served for ever.
+    let stack = chat();
+    let stray = Live { id: "r".into(), properties: BTreeMap::new(), outputs: Values::new(), owned: true };
+    let observed = with(&deployed(&stack), at("route/old"), stray);
+    let observed = drifted(&observed, "deployment/dev", "hash", json!("of the old routes"));
+    let plan = plan_of(&stack, &drifted(&observed, "route/ping", "target", json!("integrations/old")));
+    let after = |name: &str| &plan.steps.iter().find(|step| step.resource == at(name)).unwrap().after;
+    assert!(after("deployment/dev").contains(&at("route/old")));
+    assert!(after("route/old").contains(&at("route/ping")), "what stays may still use what goes");
+    let graph =
+        Graph::new(plan.steps.iter().map(|step| (step.resource.clone(), step.after.clone()))).unwrap();
+    let order: Vec<&Address> = graph.order().collect();
+    let place = |name: &str| order.iter().position(|other| **other == at(name)).unwrap();
+    assert!(place("route/old") < place("deployment/dev") && place("deployment/dev") < place("stage/dev"));
 }
 
 #[test]
@@ -271,7 +306,13 @@ fn a_destroy_is_the_empty_stack() {
         .steps
         .iter()
         .filter(|step| step.deleted_with.is_none())
-        .map(|step| format!("{} after {}", step.resource, step.after.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")))
+        .map(|step| {
+            format!(
+                "{} after {}",
+                step.resource,
+                step.after.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            )
+        })
         .collect();
     calls.sort();
     insta::assert_snapshot!(calls.join("\n"));
@@ -336,7 +377,12 @@ fn policies_hold_exactly_what_the_contract_names() {
     let observed = deployed(&stack);
     let documents: BTreeMap<String, &Value> = Handler::ALL
         .iter()
-        .map(|handler| (handler.to_string(), &observed.get(&Address::new(Kind::Policy, handler.name())).unwrap().properties["document"]))
+        .map(|handler| {
+            (
+                handler.to_string(),
+                &observed.get(&Address::new(Kind::Policy, handler.name())).unwrap().properties["document"],
+            )
+        })
         .collect();
     insta::assert_snapshot!(serde_json::to_string_pretty(&documents).unwrap());
 }

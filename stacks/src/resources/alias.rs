@@ -61,7 +61,9 @@ impl Resource for Alias {
         let version = cx.output(&function::address(self.handler.name()), "version")?;
         if live.is_none() {
             // Nothing serves yet, so the alias need not wait for the version: only who uses it must.
-            let (created, ()) = try_join(create(cx, &name, version), function::wait_until_ready(cx, &name, Some(version))).await?;
+            let (created, ()) =
+                try_join(create(cx, &name, version), function::wait_until_ready(cx, &name, Some(version)))
+                    .await?;
             if created {
                 return Ok(Values::new());
             }
@@ -99,7 +101,11 @@ pub(crate) async fn move_to(cx: &Cx<'_>, function: &str, version: &str) -> Resul
             .name(NAME)
             .function_version(version)
             // An empty routing configuration takes back whatever weights others have set.
-            .routing_config(aws_sdk_lambda::types::AliasRoutingConfiguration::builder().set_additional_version_weights(Some(Default::default())).build())
+            .routing_config(
+                aws_sdk_lambda::types::AliasRoutingConfiguration::builder()
+                    .set_additional_version_weights(Some(Default::default()))
+                    .build(),
+            )
             .send()
     })
     .await?;
@@ -136,7 +142,12 @@ async fn versions(cx: &Cx<'_>, function: &str) -> Result<Vec<FunctionConfigurati
     loop {
         let page = cx
             .call("ListVersionsByFunction", || {
-                cx.aws.lambda.list_versions_by_function().function_name(function).set_marker(marker.clone()).send()
+                cx.aws
+                    .lambda
+                    .list_versions_by_function()
+                    .function_name(function)
+                    .set_marker(marker.clone())
+                    .send()
             })
             .await?;
         versions.extend(page.versions.unwrap_or_default());
@@ -154,8 +165,10 @@ pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Option<(Address, 
         .await
         .or_absent("ResourceNotFoundException")?;
     Ok(answer.map(|alias| {
-        let weights = alias.routing_config.and_then(|routing| routing.additional_version_weights).unwrap_or_default();
-        let properties = Properties::from([("version", json!(alias.function_version)), ("weights", json!(weights))]);
+        let weights =
+            alias.routing_config.and_then(|routing| routing.additional_version_weights).unwrap_or_default();
+        let properties =
+            Properties::from([("version", json!(alias.function_version)), ("weights", json!(weights))]);
         let outputs = Values::from([("function", name.clone())]);
         (address(part), Live { id: format!("{name}:{NAME}"), properties, outputs, owned: true })
     }))

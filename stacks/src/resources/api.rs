@@ -74,7 +74,12 @@ impl Resource for Api {
         if drift.contains(&"tags") {
             let arn = tag_arn(cx.aws.identity().await?, &live.id);
             cx.gateway("TagResource", || {
-                cx.aws.apigateway.tag_resource().resource_arn(&arn).set_tags(Some(tag_map(&self.scope))).send()
+                cx.aws
+                    .apigateway
+                    .tag_resource()
+                    .resource_arn(&arn)
+                    .set_tags(Some(tag_map(&self.scope)))
+                    .send()
             })
             .await?;
         }

@@ -42,7 +42,8 @@ impl Deployment {
             .collect::<Option<_>>()?;
         parts.sort_by(|one, other| one.0.cmp(&other.0));
         // The ids of routes and responses are not in any property, but a new one of the same key must be deployed.
-        let ids: Vec<&str> = parts_with_ids(&self.parts).map(|at| outputs.get(&at, "id")).collect::<Option<_>>()?;
+        let ids: Vec<&str> =
+            parts_with_ids(&self.parts).map(|at| outputs.get(&at, "id")).collect::<Option<_>>()?;
         let digest = Sha256::digest(json!([parts, ids]).to_string());
         Some(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
     }
@@ -102,7 +103,10 @@ impl Resource for Deployment {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        Err(Error::Unhealthy { resource: self.address(), what: "CreateDeployment gives no answer".to_owned() })
+        Err(Error::Unhealthy {
+            resource: self.address(),
+            what: "CreateDeployment gives no answer".to_owned(),
+        })
     }
 }
 
@@ -125,7 +129,9 @@ pub(super) async fn list(cx: &Cx<'_>, api: &str) -> Result<Vec<Described>, Error
         token = next_page(page.next_token);
         if token.is_none() {
             // Newest first.
-            items.sort_by_key(|item| std::cmp::Reverse(item.created_date.map(|date| (date.secs(), date.subsec_nanos()))));
+            items.sort_by_key(|item| {
+                std::cmp::Reverse(item.created_date.map(|date| (date.secs(), date.subsec_nanos())))
+            });
             return Ok(items);
         }
     }

@@ -44,7 +44,9 @@ pub(crate) struct Function {
 pub(crate) enum Variable {
     Known(String),
     /// The API's endpoint over HTTP, with the stage: where `@connections` is.
-    CallbackUrl { api: Address },
+    CallbackUrl {
+        api: Address,
+    },
 }
 
 impl Variable {
@@ -195,7 +197,9 @@ impl Function {
             .await;
         match created {
             Ok(answer) => Ok(Some(answer.version.unwrap_or_default())),
-            Err(failure) if failure.is("ResourceConflictException") && failure.message.contains("already exist") => {
+            Err(failure)
+                if failure.is("ResourceConflictException") && failure.message.contains("already exist") =>
+            {
                 Ok(None)
             }
             Err(failure) => Err(failure.into()),
@@ -293,8 +297,14 @@ pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Found, Error> {
     .await?;
     let Some(mut function) = function else { return Ok(Found::new()) };
     // What serves is what is at the head: then the version that the alias has is the function's newest.
-    let version = alias.as_ref().and_then(|(_, alias)| alias.properties.get("version")).and_then(Value::as_str);
-    let head: Properties = function.properties.iter().filter(|(name, _)| **name != "tags").map(|(n, v)| (*n, v.clone())).collect();
+    let version =
+        alias.as_ref().and_then(|(_, alias)| alias.properties.get("version")).and_then(Value::as_str);
+    let head: Properties = function
+        .properties
+        .iter()
+        .filter(|(name, _)| **name != "tags")
+        .map(|(n, v)| (*n, v.clone()))
+        .collect();
     let published = serving.as_ref() == Some(&head);
     if let (true, Some(version)) = (published, version) {
         function.outputs.insert("version", version.to_owned());
@@ -329,7 +339,11 @@ async fn observe_function(cx: &Cx<'_>, name: &str) -> Result<Option<Live>, Error
 }
 
 /// The configuration behind a version or alias.
-async fn observe_configuration(cx: &Cx<'_>, name: &str, qualifier: &str) -> Result<Option<Properties>, Error> {
+async fn observe_configuration(
+    cx: &Cx<'_>,
+    name: &str,
+    qualifier: &str,
+) -> Result<Option<Properties>, Error> {
     let answer = cx
         .call("GetFunction", || cx.aws.lambda.get_function().function_name(name).qualifier(qualifier).send())
         .await
@@ -339,7 +353,8 @@ async fn observe_configuration(cx: &Cx<'_>, name: &str, qualifier: &str) -> Resu
 
 /// The properties that say whether two versions do the same.
 fn comparable(configuration: &FunctionConfiguration) -> Properties {
-    let environment = configuration.environment.as_ref().and_then(|environment| environment.variables.as_ref());
+    let environment =
+        configuration.environment.as_ref().and_then(|environment| environment.variables.as_ref());
     let environment: BTreeMap<&String, &String> = environment.into_iter().flatten().collect();
     let architecture = configuration.architectures().first().map_or("x86_64", Architecture::as_str);
     Properties::from([

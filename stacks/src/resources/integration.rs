@@ -32,15 +32,13 @@ pub(crate) enum Backend {
     Function(Handler),
     /// API Gateway answers by itself.
     ///
-    /// The request template must give a `statusCode`, which then selects the integration response. `$default` is the
-    /// template's key, and an expression that is this key must escape its dollar.
+    /// The request template gives the `statusCode`, which selects the integration response. The key `$default` is the
+    /// catch-all for templates and responses alike, so no selection expression is needed.
     /// Sources: <https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-selection-expressions.html>,
-    /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-integration-responses.html>
+    /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-integration-responses.html>,
+    /// and, tried on AWS, <https://wasabee.dev/2024/07/api-gateway-websocket-with-mock-integration>
     Mock,
 }
-
-/// The selection expression whose value is the key `$default`.
-pub(super) const ESCAPED_DEFAULT: &str = r"\$default";
 
 pub(crate) fn address(name: &str) -> Address {
     Address::new(Kind::Integration, name)
@@ -52,7 +50,6 @@ struct Shape {
     uri: Option<String>,
     method: Option<&'static str>,
     templates: Option<HashMap<String, String>>,
-    template_selection: Option<&'static str>,
     passthrough: Option<PassthroughBehavior>,
 }
 
@@ -64,7 +61,6 @@ impl Integration {
                 uri: Some(alias::invocation_uri(&self.identity, &self.scope, handler)),
                 method: Some("POST"),
                 templates: None,
-                template_selection: None,
                 passthrough: None,
             },
             Backend::Mock => Shape {
@@ -72,7 +68,6 @@ impl Integration {
                 uri: None,
                 method: None,
                 templates: Some(HashMap::from([("$default".to_owned(), r#"{"statusCode":200}"#.to_owned())])),
-                template_selection: Some(ESCAPED_DEFAULT),
                 passthrough: Some(PassthroughBehavior::WhenNoMatch),
             },
         }
@@ -95,9 +90,7 @@ impl Resource for Integration {
         match shape.templates {
             // A proxy integration reads back a method and a pass-through that nobody set: aws-facts, API Gateway 5.
             None => desired,
-            Some(templates) => desired
-                .with("templates", json!(templates))
-                .with("template_selection", json!(shape.template_selection)),
+            Some(templates) => desired.with("templates", json!(templates)),
         }
     }
 
@@ -130,7 +123,6 @@ impl Integration {
                         .set_integration_uri(shape.uri)
                         .set_integration_method(shape.method.map(str::to_owned))
                         .set_request_templates(shape.templates)
-                        .set_template_selection_expression(shape.template_selection.map(str::to_owned))
                         .set_passthrough_behavior(shape.passthrough)
                         .customize()
                         .config_override(sent_once())
@@ -140,7 +132,8 @@ impl Integration {
             match created {
                 Ok(answer) => return Ok(outputs(api, answer.integration_id)),
                 Err(failure) if failure.ambiguous => {
-                    let found = list(cx, api).await?.into_iter().find(|item| item.description() == Some(self.name));
+                    let found =
+                        list(cx, api).await?.into_iter().find(|item| item.description() == Some(self.name));
                     if let Some(item) = found {
                         return Ok(outputs(api, item.integration_id));
                     }
@@ -148,7 +141,10 @@ impl Integration {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        Err(Error::Unhealthy { resource: self.address(), what: "CreateIntegration gives no answer".to_owned() })
+        Err(Error::Unhealthy {
+            resource: self.address(),
+            what: "CreateIntegration gives no answer".to_owned(),
+        })
     }
 
     async fn update(&self, cx: &Cx<'_>, api: &str, id: &str) -> Result<(), Error> {
@@ -164,7 +160,6 @@ impl Integration {
                 .set_integration_uri(shape.uri)
                 .set_integration_method(shape.method.map(str::to_owned))
                 .set_request_templates(shape.templates)
-                .set_template_selection_expression(shape.template_selection.map(str::to_owned))
                 .set_passthrough_behavior(shape.passthrough)
                 .send()
         })
@@ -210,9 +205,8 @@ pub(super) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
         }
         let properties = Properties::from([
             ("type", json!(item.integration_type.as_ref().map(IntegrationType::as_str))),
-            ("uri", json!(item.integration_uri)),
+            ("uri", json!(item.integration_uri.filter(|uri| !uri.is_empty()))),
             ("templates", json!(item.request_templates)),
-            ("template_selection", json!(item.template_selection_expression)),
         ]);
         let outputs = outputs(api, item.integration_id);
         found.insert(at, Live { id, properties, outputs, owned: true });

@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::integration::ESCAPED_DEFAULT;
 use super::{api, integration};
 use crate::address::{Address, Kind};
 use crate::call::{Cx, OrAbsent};
@@ -53,7 +52,7 @@ impl Resource for IntegrationResponse {
     }
 
     fn desired(&self, _: &Outputs) -> Desired {
-        Desired::new().with("templates", json!(self.templates())).with("template_selection", ESCAPED_DEFAULT)
+        Desired::new().with("templates", json!(self.templates()))
     }
 
     async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
@@ -70,7 +69,6 @@ impl Resource for IntegrationResponse {
                         .integration_id(integration)
                         .integration_response_key(KEY)
                         .set_response_templates(Some(self.templates()))
-                        .template_selection_expression(ESCAPED_DEFAULT)
                         .send()
                 })
                 .await;
@@ -85,27 +83,30 @@ impl Resource for IntegrationResponse {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        if let Some(live) = live.filter(|live| !live.id.is_empty()) {
-            if !cx.drifted(self, Some(&live))?.is_empty() {
-                cx.gateway("UpdateIntegrationResponse", || {
-                    cx.aws
-                        .apigateway
-                        .update_integration_response()
-                        .api_id(api)
-                        .integration_id(integration)
-                        .integration_response_id(&live.id)
-                        .set_response_templates(Some(self.templates()))
-                        .template_selection_expression(ESCAPED_DEFAULT)
-                        .send()
-                })
-                .await?;
-            }
+        let drift = cx.drifted(self, live.as_ref())?;
+        if let Some(live) = live.filter(|_| !drift.is_empty()) {
+            cx.gateway("UpdateIntegrationResponse", || {
+                cx.aws
+                    .apigateway
+                    .update_integration_response()
+                    .api_id(api)
+                    .integration_id(integration)
+                    .integration_response_id(&live.id)
+                    .set_response_templates(Some(self.templates()))
+                    .send()
+            })
+            .await?;
         }
         Ok(Values::new())
     }
 }
 
-pub(super) async fn observe(cx: &Cx<'_>, api: &str, owner: &Address, integration: &str) -> Result<Found, Error> {
+pub(super) async fn observe(
+    cx: &Cx<'_>,
+    api: &str,
+    owner: &Address,
+    integration: &str,
+) -> Result<Found, Error> {
     let answer = cx
         .gateway("GetIntegrationResponses", || {
             cx.aws.apigateway.get_integration_responses().api_id(api).integration_id(integration).send()
@@ -114,10 +115,7 @@ pub(super) async fn observe(cx: &Cx<'_>, api: &str, owner: &Address, integration
         .or_absent("NotFoundException")?;
     let items = answer.and_then(|answer| answer.items).unwrap_or_default();
     let live = items.into_iter().map(|item| {
-        let properties = Properties::from([
-            ("templates", json!(item.response_templates)),
-            ("template_selection", json!(item.template_selection_expression)),
-        ]);
+        let properties = Properties::from([("templates", json!(item.response_templates))]);
         let outputs = Values::from([("api", api.to_owned()), ("integration", integration.to_owned())]);
         let id = item.integration_response_id.unwrap_or_default();
         let key = item.integration_response_key.unwrap_or_default();

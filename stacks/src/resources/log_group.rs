@@ -62,7 +62,12 @@ impl Resource for LogGroup {
         if live.is_none() {
             let created = cx
                 .call("CreateLogGroup", || {
-                    cx.aws.logs.create_log_group().log_group_name(&name).set_tags(Some(tag_map(&self.scope))).send()
+                    cx.aws
+                        .logs
+                        .create_log_group()
+                        .log_group_name(&name)
+                        .set_tags(Some(tag_map(&self.scope)))
+                        .send()
                 })
                 .await;
             match created {
@@ -117,7 +122,12 @@ async fn list(cx: &Cx<'_>, prefix: &str) -> Result<Vec<Described>, Error> {
     loop {
         let page = cx
             .call("DescribeLogGroups", || {
-                cx.aws.logs.describe_log_groups().log_group_name_prefix(prefix).set_next_token(token.clone()).send()
+                cx.aws
+                    .logs
+                    .describe_log_groups()
+                    .log_group_name_prefix(prefix)
+                    .set_next_token(token.clone())
+                    .send()
             })
             .await?;
         groups.extend(page.log_groups.unwrap_or_default());

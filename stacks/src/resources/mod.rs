@@ -19,7 +19,7 @@ pub(crate) mod table;
 use std::collections::{BTreeMap, HashMap};
 
 use chat_functions::contract::Handler;
-use futures_util::future::{BoxFuture, FutureExt, try_join, try_join3, try_join_all};
+use futures_util::future::{BoxFuture, FutureExt, try_join, try_join_all, try_join3};
 use serde_json::{Value, json};
 
 use crate::address::Kind;
@@ -52,7 +52,8 @@ async fn functions_and_roles(cx: &Cx<'_>) -> Result<Found, Error> {
 async fn observe_parts(cx: &Cx<'_>, parts: &[String]) -> Result<Found, Error> {
     let observations = parts.iter().map(|part| async move {
         let (role, mut policies, function) =
-            try_join3(role::observe(cx, part), policy::observe(cx, part), function::observe(cx, part)).await?;
+            try_join3(role::observe(cx, part), policy::observe(cx, part), function::observe(cx, part))
+                .await?;
         // A policy has no tags: it belongs to whom its role belongs.
         let owned = role.iter().any(|(_, role)| role.owned);
         policies.iter_mut().for_each(|(_, policy)| policy.owned = owned);

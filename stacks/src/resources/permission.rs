@@ -94,7 +94,11 @@ impl Resource for Permission {
             }
             self.add(cx).await?;
             drop(held);
-            live = observe(cx, self.handler.name()).await?.into_iter().find(|(at, _)| *at == address).map(|(_, live)| live);
+            live = observe(cx, self.handler.name())
+                .await?
+                .into_iter()
+                .find(|(at, _)| *at == address)
+                .map(|(_, live)| live);
         }
         Err(Error::Unhealthy { resource: address, what: "Lambda keeps losing the permission".to_owned() })
     }
@@ -129,11 +133,15 @@ impl Permission {
 pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Found, Error> {
     let function = cx.scope.named(part);
     let answer = cx
-        .call("GetPolicy", || cx.aws.lambda.get_policy().function_name(&function).qualifier(alias::NAME).send())
+        .call("GetPolicy", || {
+            cx.aws.lambda.get_policy().function_name(&function).qualifier(alias::NAME).send()
+        })
         .await
         .or_absent("ResourceNotFoundException")?;
-    let document: Value =
-        answer.and_then(|answer| answer.policy).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let document: Value = answer
+        .and_then(|answer| answer.policy)
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
     let statements = document["Statement"].as_array().into_iter().flatten();
     Ok(statements
         .filter_map(|statement| {
@@ -158,7 +166,13 @@ pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let of = |name: &str| live.outputs.get(name).cloned().unwrap_or_default();
     let (function, statement) = (of("function"), of("statement"));
     cx.call("RemovePermission", || {
-        cx.aws.lambda.remove_permission().function_name(&function).qualifier(alias::NAME).statement_id(&statement).send()
+        cx.aws
+            .lambda
+            .remove_permission()
+            .function_name(&function)
+            .qualifier(alias::NAME)
+            .statement_id(&statement)
+            .send()
     })
     .await
     .or_absent("ResourceNotFoundException")?;

@@ -78,7 +78,13 @@ impl Resource for Policy {
             let document = self.document(&cx.outputs).unwrap_or_default().to_string();
             let role = self.scope.function(self.handler);
             cx.call("PutRolePolicy", || {
-                cx.aws.iam.put_role_policy().role_name(&role).policy_name(NAME).policy_document(&document).send()
+                cx.aws
+                    .iam
+                    .put_role_policy()
+                    .role_name(&role)
+                    .policy_name(NAME)
+                    .policy_document(&document)
+                    .send()
             })
             .await?;
         }
@@ -92,7 +98,9 @@ pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Found, Error> {
         let role = role.clone();
         async move {
             let answer = cx
-                .call("GetRolePolicy", || cx.aws.iam.get_role_policy().role_name(&role).policy_name(&name).send())
+                .call("GetRolePolicy", || {
+                    cx.aws.iam.get_role_policy().role_name(&role).policy_name(&name).send()
+                })
                 .await
                 .or_absent("NoSuchEntity")?;
             Ok::<_, Error>(answer.map(|answer| {
@@ -128,8 +136,10 @@ async fn list(cx: &Cx<'_>, role: &str) -> Result<Vec<String>, Error> {
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let of = |name: &str| live.outputs.get(name).cloned().unwrap_or_default();
     let (role, policy) = (of("role"), of("policy"));
-    cx.call("DeleteRolePolicy", || cx.aws.iam.delete_role_policy().role_name(&role).policy_name(&policy).send())
-        .await
-        .or_absent("NoSuchEntity")?;
+    cx.call("DeleteRolePolicy", || {
+        cx.aws.iam.delete_role_policy().role_name(&role).policy_name(&policy).send()
+    })
+    .await
+    .or_absent("NoSuchEntity")?;
     Ok(())
 }

@@ -79,8 +79,10 @@ impl Resource for Role {
             .await?;
         }
         if drift.contains(&"tags") {
-            cx.call("TagRole", || cx.aws.iam.tag_role().role_name(&name).set_tags(Some(tags(&self.scope))).send())
-                .await?;
+            cx.call("TagRole", || {
+                cx.aws.iam.tag_role().role_name(&name).set_tags(Some(tags(&self.scope))).send()
+            })
+            .await?;
         }
         match live {
             Some(live) => Ok(live.outputs.clone()),
@@ -90,7 +92,11 @@ impl Resource for Role {
 }
 
 fn tags(scope: &Scope) -> Vec<Tag> {
-    scope.tags().into_iter().filter_map(|(key, value)| Tag::builder().key(key).value(value).build().ok()).collect()
+    scope
+        .tags()
+        .into_iter()
+        .filter_map(|(key, value)| Tag::builder().key(key).value(value).build().ok())
+        .collect()
 }
 
 fn outputs(role: Option<&Described>) -> Values {
@@ -126,7 +132,8 @@ async fn find(cx: &Cx<'_>, name: &str) -> Result<Option<Live>, Error> {
         .await
         .or_absent("NoSuchEntity")?;
     let Some(role) = answer.and_then(|answer| answer.role) else { return Ok(None) };
-    let (tags, owned) = ownership(cx.scope, role.tags().iter().map(|tag| (tag.key.as_str(), tag.value.as_str())));
+    let (tags, owned) =
+        ownership(cx.scope, role.tags().iter().map(|tag| (tag.key.as_str(), tag.value.as_str())));
     let trust = role.assume_role_policy_document.as_deref().map(policy::parse);
     let properties = Properties::from([("path", json!(role.path)), ("trust", json!(trust)), ("tags", tags)]);
     Ok(Some(Live { id: role.role_name.clone(), properties, outputs: outputs(Some(&role)), owned }))
@@ -137,7 +144,9 @@ pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let name = &live.id;
     let (inline, attached) = try_join(
         cx.call("ListRolePolicies", || cx.aws.iam.list_role_policies().role_name(name).send()),
-        cx.call("ListAttachedRolePolicies", || cx.aws.iam.list_attached_role_policies().role_name(name).send()),
+        cx.call("ListAttachedRolePolicies", || {
+            cx.aws.iam.list_attached_role_policies().role_name(name).send()
+        }),
     )
     .await
     .or_absent("NoSuchEntity")?
@@ -145,16 +154,22 @@ pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
         (inline.policy_names, attached.attached_policies.unwrap_or_default())
     });
     let deletions = inline.iter().map(|policy| async move {
-        cx.call("DeleteRolePolicy", || cx.aws.iam.delete_role_policy().role_name(name).policy_name(policy).send())
-            .await
-            .or_absent("NoSuchEntity")
+        cx.call("DeleteRolePolicy", || {
+            cx.aws.iam.delete_role_policy().role_name(name).policy_name(policy).send()
+        })
+        .await
+        .or_absent("NoSuchEntity")
     });
     try_join_all(deletions).await?;
     for arn in attached.iter().filter_map(|policy| policy.policy_arn.as_deref()) {
-        cx.call("DetachRolePolicy", || cx.aws.iam.detach_role_policy().role_name(name).policy_arn(arn).send())
-            .await
-            .or_absent("NoSuchEntity")?;
+        cx.call("DetachRolePolicy", || {
+            cx.aws.iam.detach_role_policy().role_name(name).policy_arn(arn).send()
+        })
+        .await
+        .or_absent("NoSuchEntity")?;
     }
-    cx.call("DeleteRole", || cx.aws.iam.delete_role().role_name(name).send()).await.or_absent("NoSuchEntity")?;
+    cx.call("DeleteRole", || cx.aws.iam.delete_role().role_name(name).send())
+        .await
+        .or_absent("NoSuchEntity")?;
     Ok(())
 }

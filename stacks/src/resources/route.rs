@@ -97,7 +97,8 @@ impl Resource for Route {
                 Ok(answer) => return Ok(outputs(api, answer.route_id)),
                 // Keys are unique in an API: the answer of an earlier attempt was lost. aws-facts, API Gateway 9.
                 Err(failure) if failure.is("ConflictException") => {
-                    let found = list(cx, api).await?.into_iter().find(|route| route.route_key() == Some(self.key));
+                    let found =
+                        list(cx, api).await?.into_iter().find(|route| route.route_key() == Some(self.key));
                     live = Some(observed(api, found.ok_or(failure)?));
                 }
                 Err(failure) => return Err(failure.into()),

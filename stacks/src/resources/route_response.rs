@@ -83,7 +83,13 @@ pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let api = api::id_of(live);
     let route = live.outputs.get("route").cloned().unwrap_or_default();
     cx.gateway("DeleteRouteResponse", || {
-        cx.aws.apigateway.delete_route_response().api_id(api).route_id(&route).route_response_id(&live.id).send()
+        cx.aws
+            .apigateway
+            .delete_route_response()
+            .api_id(api)
+            .route_id(&route)
+            .route_response_id(&live.id)
+            .send()
     })
     .await
     .or_absent("NotFoundException")?;

@@ -111,7 +111,12 @@ impl Resource for Stage {
             let Identity { partition, region, .. } = &self.identity;
             let arn = format!("arn:{partition}:apigateway:{region}::/apis/{api}/stages/{}", self.scope.stage);
             cx.gateway("TagResource", || {
-                cx.aws.apigateway.tag_resource().resource_arn(&arn).set_tags(Some(tag_map(&self.scope))).send()
+                cx.aws
+                    .apigateway
+                    .tag_resource()
+                    .resource_arn(&arn)
+                    .set_tags(Some(tag_map(&self.scope)))
+                    .send()
             })
             .await?;
         }

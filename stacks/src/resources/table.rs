@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, ContinuousBackupsStatus, KeySchemaElement, KeyType, PointInTimeRecoverySpecification,
-    PointInTimeRecoveryStatus, ScalarAttributeType, TableDescription, TableStatus, Tag, TimeToLiveSpecification,
-    TimeToLiveStatus,
+    AttributeDefinition, BillingMode, ContinuousBackupsStatus, KeySchemaElement, KeyType,
+    PointInTimeRecoverySpecification, PointInTimeRecoveryStatus, ScalarAttributeType, TableDescription,
+    TableStatus, Tag, TimeToLiveSpecification, TimeToLiveStatus,
 };
 use chat_functions::contract::{Handler, env, table as keys};
 use futures_util::future::try_join3;
@@ -163,7 +163,8 @@ impl Table {
     }
 
     async fn enable_ttl(&self, cx: &Cx<'_>) -> Result<(), Error> {
-        let specification = TimeToLiveSpecification::builder().enabled(true).attribute_name(keys::TTL).build();
+        let specification =
+            TimeToLiveSpecification::builder().enabled(true).attribute_name(keys::TTL).build();
         let specification = specification.map_err(|error| Error::bug(error.to_string()))?;
         let result = cx
             .call("UpdateTimeToLive", || {
@@ -178,7 +179,11 @@ impl Table {
         match result {
             Ok(_) => Ok(()),
             // The answer of an earlier attempt was lost.
-            Err(failure) if failure.is("ValidationException") && failure.message.contains("already enabled") => Ok(()),
+            Err(failure)
+                if failure.is("ValidationException") && failure.message.contains("already enabled") =>
+            {
+                Ok(())
+            }
             Err(failure) => Err(failure.into()),
         }
     }
@@ -201,7 +206,8 @@ impl Table {
 }
 
 fn attribute(name: &str) -> Result<AttributeDefinition, Error> {
-    let attribute = AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S);
+    let attribute =
+        AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S);
     attribute.build().map_err(|error| Error::bug(error.to_string()))
 }
 
@@ -211,7 +217,11 @@ fn key(name: &str, kind: KeyType) -> Result<KeySchemaElement, Error> {
 }
 
 fn tags(scope: &Scope) -> Vec<Tag> {
-    scope.tags().into_iter().filter_map(|(key, value)| Tag::builder().key(key).value(value).build().ok()).collect()
+    scope
+        .tags()
+        .into_iter()
+        .filter_map(|(key, value)| Tag::builder().key(key).value(value).build().ok())
+        .collect()
 }
 
 fn key_property<'a>(schema: impl IntoIterator<Item = (&'a str, &'a str)>) -> Value {
@@ -278,7 +288,9 @@ async fn wait_until_active(cx: &Cx<'_>, name: &str) -> Result<String, Error> {
     cx.wait("the table is active", ACTIVE_WITHIN, || async {
         // Right after CreateTable it may not be found yet.
         let table = describe(cx, name).await?;
-        Ok(table.filter(|table| table.table_status == Some(TableStatus::Active)).and_then(|table| table.table_arn))
+        Ok(table
+            .filter(|table| table.table_status == Some(TableStatus::Active))
+            .and_then(|table| table.table_arn))
     })
     .await
 }

@@ -9,7 +9,7 @@ use super::{Source, locate};
 #[error("{name}{}: {message}", .span.map(|span| format!(":{}:{}", span.line, span.column)).unwrap_or_default())]
 pub struct SettingsError {
     /// The file, as the caller called it.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its text, for showing the line.
     pub text: Arc<str>,
     /// Absent only if the file could not be read at all.
@@ -59,12 +59,13 @@ impl Span {
 impl SettingsError {
     pub(super) fn unreadable(name: &str, error: &std::io::Error) -> Self {
         Self {
-            name: name.to_owned(),
+            name: Arc::from(name),
             text: Arc::from(""),
             span: None,
             message: format!("failed to read the settings: {error}"),
-            help: (error.kind() == std::io::ErrorKind::NotFound)
-                .then(|| "run this in the project's directory, or name the file with `--settings`".to_owned()),
+            help: (error.kind() == std::io::ErrorKind::NotFound).then(|| {
+                "run this in the project's directory, or name the file with `--settings`".to_owned()
+            }),
         }
     }
 }

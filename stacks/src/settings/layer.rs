@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::values::{
-    Architecture, AuthMode, Endpoint, KeyId, Origin, Profile, PublicKey, Region, RetentionDays, TlsRoots, Whole,
+    Architecture, AuthMode, Endpoint, KeyId, Origin, Profile, PublicKey, Region, RetentionDays, TlsRoots,
+    Whole,
 };
 use crate::names::{AppName, StageName};
 

@@ -11,7 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use error::{SettingsError, Span};
-pub use values::{Architecture, AuthMode, Endpoint, KeyId, Origin, Profile, PublicKey, Region, RetentionDays, TlsRoots};
+pub use values::{
+    Architecture, AuthMode, Endpoint, KeyId, Origin, Profile, PublicKey, Region, RetentionDays, TlsRoots,
+};
 
 use crate::names::{AppName, Scope, StageName};
 use crate::pace::Rate;
@@ -27,7 +29,7 @@ pub struct Settings {
 /// The text that errors point into.
 #[derive(Clone, Debug)]
 struct Source {
-    name: String,
+    name: Arc<str>,
     text: Arc<str>,
 }
 
@@ -109,7 +111,7 @@ impl Settings {
 
     /// Parses `text`; errors call it `name`.
     pub fn parse(text: &str, name: &str) -> Result<Self, SettingsError> {
-        let source = Source { name: name.to_owned(), text: Arc::from(text) };
+        let source = Source { name: Arc::from(name), text: Arc::from(text) };
         let document = match serde_yaml::from_str(text) {
             Ok(document) => document,
             Err(error) => return Err(source.refused(&error)),

@@ -125,7 +125,8 @@ fn tokens_without_a_key_are_refused_even_if_the_mode_is_only_built_in() {
     let text = "app: chat\nstages:\n  dev:\n    protect: false\n";
     let error = Settings::parse(text, "chat.yaml").unwrap().stage("dev").unwrap_err();
     assert_eq!(pointed_at(&error), "dev");
-    let error = Settings::parse("app: chat\nstages:\n  dev:\n", "chat.yaml").unwrap().stage("dev").unwrap_err();
+    let error =
+        Settings::parse("app: chat\nstages:\n  dev:\n", "chat.yaml").unwrap().stage("dev").unwrap_err();
     assert!(error.span.is_some());
 }
 
@@ -139,7 +140,14 @@ fn an_unknown_stage_names_the_known_ones() {
 
 #[test]
 fn broken_yaml_has_a_position_too() {
-    for text in ["app: chat\nstages: {", "app: [chat", "\tapp: chat", "app: chat\napp: chat\nstages: {}", "", "app: chat"] {
+    for text in [
+        "app: chat\nstages: {",
+        "app: [chat",
+        "\tapp: chat",
+        "app: chat\napp: chat\nstages: {}",
+        "",
+        "app: chat",
+    ] {
         let error = Settings::parse(text, "chat.yaml").unwrap_err();
         assert!(error.span.is_some() || text.is_empty(), "{text:?}: {error}");
     }

@@ -23,10 +23,16 @@ impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Whole<MIN, MAX> {
                     .ok()
                     .filter(|number| (MIN..=MAX).contains(number))
                     .map(Whole)
-                    .ok_or_else(|| E::custom(format!("{number} is out of range, expected a whole number from {MIN} to {MAX}")))
+                    .ok_or_else(|| {
+                        E::custom(format!(
+                            "{number} is out of range, expected a whole number from {MIN} to {MAX}"
+                        ))
+                    })
             }
             fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
-                Err(E::custom(format!("{number} is out of range, expected a whole number from {MIN} to {MAX}")))
+                Err(E::custom(format!(
+                    "{number} is out of range, expected a whole number from {MIN} to {MAX}"
+                )))
             }
         }
         // Not `deserialize_u32`: it would call a negative number a wrong type.
@@ -66,16 +72,20 @@ impl Region {
             [area, middle @ .., number] => {
                 area.len() == 2
                     && !middle.is_empty()
-                    && std::iter::once(area).chain(middle).all(|part| {
-                        !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase())
-                    })
+                    && std::iter::once(area)
+                        .chain(middle)
+                        .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase()))
                     && !number.is_empty()
                     && number.len() <= 2
                     && number.chars().all(|c| c.is_ascii_digit())
             }
             _ => false,
         };
-        if shaped { Ok(Self(text.to_owned())) } else { Err(format!("`{text}` is not a region, expected one like `eu-central-1`")) }
+        if shaped {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("`{text}` is not a region, expected one like `eu-central-1`"))
+        }
     }
 
     pub fn as_str(&self) -> &str {
@@ -144,7 +154,11 @@ impl KeyId {
     pub fn parse(text: &str) -> Result<Self, String> {
         let valid = (1..=64).contains(&text.len())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
-        if valid { Ok(Self(text.to_owned())) } else { Err(format!("`{text}` is not a key id, expected 1 to 64 of A-Z, a-z, 0-9, `_`, `-`, `.`")) }
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("`{text}` is not a key id, expected 1 to 64 of A-Z, a-z, 0-9, `_`, `-`, `.`"))
+        }
     }
 
     pub fn as_str(&self) -> &str {
@@ -162,7 +176,9 @@ impl PublicKey {
     pub fn parse(text: &str) -> Result<Self, String> {
         match URL_SAFE_NO_PAD.decode(text) {
             Ok(bytes) if bytes.len() == 32 => Ok(Self(text.to_owned())),
-            Ok(bytes) => Err(format!("this key has {} bytes, expected an Ed25519 public key of 32", bytes.len())),
+            Ok(bytes) => {
+                Err(format!("this key has {} bytes, expected an Ed25519 public key of 32", bytes.len()))
+            }
             Err(_) => Err("this is not base64url without padding, expected 43 characters of it".to_owned()),
         }
     }
@@ -186,13 +202,14 @@ impl Origin {
     pub fn parse(text: &str) -> Result<Self, String> {
         let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         // Origins travel in one environment variable, separated by commas.
-        let valid = host.is_some_and(|host| {
-            !host.is_empty() && !host.contains(['/', ',', '?', '#', ' ', '*', '@'])
-        });
+        let valid =
+            host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ',', '?', '#', ' ', '*', '@']));
         if text == "*" || valid {
             Ok(Self(text.to_owned()))
         } else {
-            Err(format!("`{text}` is not an origin, expected `*` or one like `https://chat.example.org`, without a path"))
+            Err(format!(
+                "`{text}` is not an origin, expected `*` or one like `https://chat.example.org`, without a path"
+            ))
         }
     }
 
@@ -210,7 +227,8 @@ pub struct RetentionDays(u32);
 impl RetentionDays {
     /// Source: <https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html>
     const ALLOWED: [u32; 22] = [
-        1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
+        1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288,
+        3653,
     ];
 
     pub fn days(self) -> u32 {
@@ -233,11 +251,15 @@ impl<'de> Deserialize<'de> for RetentionDays {
                 f.write_str("a number of days that CloudWatch knows")
             }
             fn visit_u64<E: Error>(self, days: u64) -> Result<RetentionDays, E> {
-                if let Some(allowed) = RetentionDays::ALLOWED.into_iter().find(|allowed| u64::from(*allowed) == days) {
+                if let Some(allowed) =
+                    RetentionDays::ALLOWED.into_iter().find(|allowed| u64::from(*allowed) == days)
+                {
                     return Ok(RetentionDays(allowed));
                 }
                 let list = RetentionDays::ALLOWED.map(|days| days.to_string()).join(", ");
-                Err(E::custom(format!("CloudWatch does not keep logs for {days} days, expected one of {list}")))
+                Err(E::custom(format!(
+                    "CloudWatch does not keep logs for {days} days, expected one of {list}"
+                )))
             }
         }
         deserializer.deserialize_any(Days)
