@@ -47,7 +47,7 @@ pub(crate) struct Global {
     /// Do not ask; needed for changes without a terminal
     #[arg(long, short, global = true)]
     pub(crate) yes: bool,
-    /// Say more; twice, say everything
+    /// Say more
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }

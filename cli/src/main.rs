@@ -2,6 +2,7 @@
 //! [`verbs`]: arguments become a request, one call of `stacks` does the work, and what it reports is rendered.
 
 mod args;
+mod artifacts;
 mod cloud;
 mod context;
 mod dev;

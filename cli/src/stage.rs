@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use chat_stacks::settings::{Endpoint, KeyId, PublicKey};
 use chat_stacks::{
-    Artifact, Artifacts, Aws, Observed, Plan, PlanOptions, Settings, Stack, StageName, StageSettings,
+    Artifacts, Aws, Observed, Plan, PlanOptions, Settings, Stack, StageName, StageSettings,
     StaticCredentials, Target, observe, plan,
 };
 
+use crate::artifacts;
 use crate::cloud::{self, Record};
 use crate::context::Context;
 use crate::error::{CliError, Result};
@@ -66,7 +67,7 @@ impl Stage {
     pub(crate) async fn plan(&self, context: &Context, options: &PlanOptions) -> Result<(Stack, Plan)> {
         let build = async {
             let built = build(context, &self.project, &self.settings).await?;
-            pack(&built).await
+            pack(&self.project, &built).await
         };
         let (artifacts, observed, identity) =
             tokio::try_join!(build, self.observe(), async { Ok(self.aws.identity().await?) })?;
@@ -160,13 +161,16 @@ pub(crate) async fn build(context: &Context, project: &Project, settings: &Stage
 }
 
 /// Packs the handlers, each on a thread of its own.
-pub(crate) async fn pack(built: &Built) -> Result<Artifacts> {
+pub(crate) async fn pack(project: &Project, built: &Built) -> Result<Artifacts> {
+    let cache = project.state_dir()?.join("artifacts");
     let jobs: Vec<_> = built
         .binaries
         .iter()
         .map(|(handler, path)| {
-            let (handler, path) = (*handler, path.clone());
-            tokio::task::spawn_blocking(move || Artifact::read(&path).map(|artifact| (handler, artifact)))
+            let (handler, path, cache) = (*handler, path.clone(), cache.clone());
+            tokio::task::spawn_blocking(move || {
+                artifacts::pack(&cache, handler, &path).map(|packed| (handler, packed))
+            })
         })
         .collect();
     let mut artifacts = Artifacts::new();

@@ -106,7 +106,7 @@ async fn session(context: &Context, args: &Dev, started: Instant, slot: &mut Opt
     // Before the build, so that no change falls between the two.
     let watch = Watch::start(&project)?;
 
-    let build = async { stage::pack(&stage::build(context, &project, &settings).await?).await };
+    let build = async { stage::pack(&project, &stage::build(context, &project, &settings).await?).await };
     let prepare = async {
         let host = slot.insert(Host::start(context, &project, args.cloud.port, args.fresh).await?);
         let stage = Stage::of_cloud(&project, &settings, host.record().clone()).await?;
@@ -217,7 +217,7 @@ impl Session<'_> {
     async fn cut_over(&mut self) -> Result<()> {
         let started = Instant::now();
         let built = stage::build(self.context, self.project, &self.stage.settings).await?;
-        let artifacts = stage::pack(&built).await?;
+        let artifacts = stage::pack(self.project, &built).await?;
         let changed =
             chat_stacks::code::cut_over(&self.stage.aws, &self.stage.settings.scope(), &artifacts).await?;
         let functions: Vec<&str> = changed.iter().map(|handler| handler.name()).collect();
@@ -241,7 +241,8 @@ impl Session<'_> {
     async fn deploy_again(&mut self) -> Result<()> {
         self.stage.settings = self.read_settings()?;
         let build = async {
-            stage::pack(&stage::build(self.context, self.project, &self.stage.settings).await?).await
+            stage::pack(self.project, &stage::build(self.context, self.project, &self.stage.settings).await?)
+                .await
         };
         let (artifacts, observed) = tokio::try_join!(build, self.stage.observe())?;
         self.deploy(&artifacts, observed).await
