@@ -1,1 +1,5 @@
-fn main() {}
+//! The REQUEST authorizer and `$connect`.
+
+fn main() -> std::process::ExitCode {
+    chat_functions::runtime::connect()
+}

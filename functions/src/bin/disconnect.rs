@@ -1,1 +1,5 @@
-fn main() {}
+//! `$disconnect`.
+
+fn main() -> std::process::ExitCode {
+    chat_functions::runtime::disconnect()
+}

@@ -1,1 +1,5 @@
-fn main() {}
+//! `$default`: every frame but the gateway's own `ping`.
+
+fn main() -> std::process::ExitCode {
+    chat_functions::runtime::on_message()
+}
