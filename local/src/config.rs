@@ -100,6 +100,9 @@ pub struct LambdaSettings {
     /// Base of the waits between the retries of asynchronous events: 1 minute, then 2 on AWS.
     #[serde(with = "milliseconds")]
     pub async_retry: Duration,
+    /// How long a new or changed function stays `Pending` or `InProgress`: some seconds on AWS.
+    #[serde(with = "milliseconds")]
+    pub settle: Duration,
 }
 
 impl Default for LambdaSettings {
@@ -110,6 +113,7 @@ impl Default for LambdaSettings {
             idle_reap: Duration::from_secs(300),
             init_timeout: Duration::from_secs(10),
             async_retry: Duration::from_secs(60),
+            settle: Duration::ZERO,
         }
     }
 }
