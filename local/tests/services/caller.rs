@@ -11,11 +11,11 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use chat_local::{Cloud, CloudConfig};
 
-pub const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com","AWS":"000000000000"},"Action":"sts:AssumeRole"}]}"#;
+pub(crate) const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com","AWS":"000000000000"},"Action":"sts:AssumeRole"}]}"#;
 
 /// What a caller signs with, and how.
 #[derive(Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     endpoint: String,
     credentials: Credentials,
     attempts: u32,
@@ -35,11 +35,11 @@ impl TimeSource for ClockOff {
 }
 
 impl Caller {
-    pub fn owner(cloud: &Cloud) -> Self {
+    pub(crate) fn owner(cloud: &Cloud) -> Self {
         Self::with_keys(cloud, "chatctl", "chatctl")
     }
 
-    pub fn with_keys(cloud: &Cloud, key: &str, secret: &str) -> Self {
+    pub(crate) fn with_keys(cloud: &Cloud, key: &str, secret: &str) -> Self {
         Self {
             endpoint: cloud.endpoint(),
             credentials: Credentials::new(key, secret, None, None, "test"),
@@ -48,18 +48,18 @@ impl Caller {
         }
     }
 
-    pub fn attempts(mut self, attempts: u32) -> Self {
+    pub(crate) fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }
 
-    pub fn clock_off_by(mut self, seconds: i64) -> Self {
+    pub(crate) fn clock_off_by(mut self, seconds: i64) -> Self {
         self.clock_offset_s = seconds;
         self
     }
 
     /// A session of a role.
-    pub async fn assume(&self, role: &str) -> Self {
+    pub(crate) async fn assume(&self, role: &str) -> Self {
         let answer = self
             .sts()
             .assume_role()
@@ -79,28 +79,28 @@ impl Caller {
         Self { credentials, ..self.clone() }
     }
 
-    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+    pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         aws_sdk_dynamodb::Client::new(&self.config())
     }
 
-    pub fn iam(&self) -> aws_sdk_iam::Client {
+    pub(crate) fn iam(&self) -> aws_sdk_iam::Client {
         aws_sdk_iam::Client::new(&self.config())
     }
 
-    pub fn logs(&self) -> aws_sdk_cloudwatchlogs::Client {
+    pub(crate) fn logs(&self) -> aws_sdk_cloudwatchlogs::Client {
         aws_sdk_cloudwatchlogs::Client::new(&self.config())
     }
 
-    pub fn sts(&self) -> aws_sdk_sts::Client {
+    pub(crate) fn sts(&self) -> aws_sdk_sts::Client {
         aws_sdk_sts::Client::new(&self.config())
     }
 
-    pub fn lambda(&self) -> aws_sdk_lambda::Client {
+    pub(crate) fn lambda(&self) -> aws_sdk_lambda::Client {
         aws_sdk_lambda::Client::new(&self.config())
     }
 
     /// A role that may do what the statements say, with the owner's rights to make it.
-    pub async fn create_role(&self, name: &str, statements: &str) {
+    pub(crate) async fn create_role(&self, name: &str, statements: &str) {
         let iam = self.iam();
         iam.create_role().role_name(name).assume_role_policy_document(TRUST).send().await.unwrap();
         let policy = format!(r#"{{"Version":"2012-10-17","Statement":[{statements}]}}"#);
@@ -125,12 +125,12 @@ impl Caller {
     }
 }
 
-pub async fn cloud() -> Cloud {
+pub(crate) async fn cloud() -> Cloud {
     Cloud::start(CloudConfig::in_memory()).await.unwrap()
 }
 
 /// Code and message of a refusal, which also has to carry the id of its request.
-pub fn refusal<T: std::fmt::Debug, E, R>(outcome: Result<T, SdkError<E, R>>) -> (String, String)
+pub(crate) fn refusal<T: std::fmt::Debug, E, R>(outcome: Result<T, SdkError<E, R>>) -> (String, String)
 where
     E: ProvideErrorMetadata + std::fmt::Debug,
     R: std::fmt::Debug,
@@ -142,7 +142,7 @@ where
 }
 
 /// A table `name` with the key `k`.
-pub async fn create_table(caller: &Caller, name: &str) {
+pub(crate) async fn create_table(caller: &Caller, name: &str) {
     use aws_sdk_dynamodb::types::{
         AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
     };
