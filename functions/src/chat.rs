@@ -117,7 +117,9 @@ impl<S: Store, G: Gateway> Chat<S, G> {
 
     async fn act(&self, caller: &Caller<'_>, frame: ClientFrame) -> Answer {
         match frame {
-            ClientFrame::Hello { id, device, resume } => self.hello(caller, &id, device.as_ref(), resume).await,
+            ClientFrame::Hello { id, device, resume } => {
+                self.hello(caller, &id, device.as_ref(), resume).await
+            }
             ClientFrame::Join { id, room } => self.join(caller, &id, &room).await,
             ClientFrame::Leave { id, room } => self.leave(caller, &id, &room).await,
             ClientFrame::Send { id, to, text } => self.send(caller, id, to, text).await,

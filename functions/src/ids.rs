@@ -227,7 +227,9 @@ mod tests {
         assert_eq!(pair.to_string(), "@alice,bob");
         assert_eq!(Some(pair), Pair::of(user("alice"), user("bob")));
         assert!(Pair::of(user("bob"), user("bob")).is_none());
-        for bad in ["@bob,alice", "@alice,alice", "@alice", "@alice,", "@,bob", "@alice,bob,eve", "@alice#,bob"] {
+        for bad in
+            ["@bob,alice", "@alice,alice", "@alice", "@alice,", "@,bob", "@alice,bob,eve", "@alice#,bob"]
+        {
             assert!(Room::parse(bad).is_none(), "{bad:?} was taken");
         }
         assert!(matches!(Room::parse("@alice,bob"), Some(Room::Direct(_))));

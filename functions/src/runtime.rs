@@ -77,7 +77,8 @@ pub fn disconnect() -> ExitCode {
         Ok(Runtime::new(service_fn(move |event: LambdaEvent<Closed>| {
             let chat = Rc::clone(&chat);
             async move {
-                let (context, request_id) = (event.payload.request_context, event.context.request_id.as_str());
+                let (context, request_id) =
+                    (event.payload.request_context, event.context.request_id.as_str());
                 let Some(caller) = Caller::of(&context, now_ms(), request_id) else {
                     return Ok::<_, Error>(Response::status(200));
                 };
@@ -112,7 +113,11 @@ pub fn on_message() -> ExitCode {
                 let body = received.body.unwrap_or_default();
                 // Binary frames arrive as Base64. One that holds text is as good as a text frame.
                 let body = if received.is_base64_encoded {
-                    STANDARD.decode(&body).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+                    STANDARD
+                        .decode(&body)
+                        .ok()
+                        .and_then(|bytes| String::from_utf8(bytes).ok())
+                        .unwrap_or_default()
                 } else {
                     body
                 };

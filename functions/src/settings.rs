@@ -33,9 +33,9 @@ impl Environment<'_> {
         (self.0)(name)
     }
 
-    fn number<N: std::str::FromStr>(&self, name: &'static str, max: N) -> Result<N, SettingError>
+    fn number<N>(&self, name: &'static str, max: N) -> Result<N, SettingError>
     where
-        N: PartialOrd + std::fmt::Display,
+        N: std::str::FromStr + PartialOrd + std::fmt::Display,
     {
         let value = self.get(name)?;
         match value.parse() {

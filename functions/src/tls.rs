@@ -30,7 +30,9 @@ pub struct TlsError(String);
 /// If the SDK does not take them.
 pub fn sdk_context(roots: Roots) -> Result<TlsContext, TlsError> {
     let store = match roots {
-        Roots::Embedded => EMBEDDED.iter().fold(TrustStore::empty(), |store, pem| store.with_pem_certificate(*pem)),
+        Roots::Embedded => {
+            EMBEDDED.iter().fold(TrustStore::empty(), |store, pem| store.with_pem_certificate(*pem))
+        }
         Roots::System => TrustStore::empty().with_native_roots(true),
     };
     let context = TlsContext::builder().with_trust_store(store).build();

@@ -27,7 +27,8 @@ impl Keys {
     /// # Errors
     /// What would have been readable.
     pub fn parse(list: &str) -> Result<Self, String> {
-        let wanted = || "`kid=base64url` pairs of raw Ed25519 public keys are wanted, separated by commas".to_owned();
+        let wanted =
+            || "`kid=base64url` pairs of raw Ed25519 public keys are wanted, separated by commas".to_owned();
         let mut keys: Vec<(String, _)> = Vec::new();
         for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let (kid, key) = entry.split_once('=').ok_or_else(wanted)?;
@@ -276,7 +277,9 @@ mod tests {
     #[test]
     fn key_lists_are_read_strictly() {
         let key = URL_SAFE_NO_PAD.encode([7; 32]);
-        for bad in ["", "k1", "=", "k1=", "k1=AAAA", "k 1=x", &format!("k1={key},k1={key}"), &format!("={key}")] {
+        for bad in
+            ["", "k1", "=", "k1=", "k1=AAAA", "k 1=x", &format!("k1={key},k1={key}"), &format!("={key}")]
+        {
             assert!(Keys::parse(bad).is_err(), "{bad:?} was taken");
         }
         assert!(Keys::parse(&format!("k1={key},k2={key}")).is_ok());

@@ -155,11 +155,8 @@ pub fn authorization(outcome: Result<Identity, Denied>, method_arn: &str) -> Aut
 /// The identity that the gateway carries; never anything that a client sent after connecting.
 pub fn identity(context: &RequestContext) -> Option<Identity> {
     let user = UserId::parse(&context.authorized("principalId")?)?;
-    let expires = match context.authorized(context::EXPIRES) {
-        // What cannot be read must not live for ever.
-        Some(text) => Some(text.parse().unwrap_or(0)),
-        None => None,
-    };
+    // What cannot be read must not live for ever.
+    let expires = context.authorized(context::EXPIRES).map(|text| text.parse().unwrap_or(0));
     let grants = match context.authorized(context::ROOMS) {
         Some(list) => Grants::Only(list.split(',').filter(|p| !p.is_empty()).map(str::to_owned).collect()),
         None => Grants::All,
@@ -189,7 +186,9 @@ mod tests {
     #[test]
     fn open_takes_the_name_and_nothing_that_could_be_a_key() {
         assert_eq!(open(json!({"user": "alice"}), json!({}), "*").unwrap().user.as_str(), "alice");
-        for bad in [json!(null), json!({}), json!({"user": ""}), json!({"user": "a#b"}), json!({"user": "@a,b"})] {
+        for bad in
+            [json!(null), json!({}), json!({"user": ""}), json!({"user": "a#b"}), json!({"user": "@a,b"})]
+        {
             assert_eq!(open(bad, json!({}), "*"), Err(Denied::User));
         }
     }
@@ -200,8 +199,12 @@ mod tests {
         let from = |origin: &str| open(json!({"user": "a"}), json!({"origin": origin}), list);
         assert!(from("http://127.0.0.1:4621").is_ok());
         assert!(from("https://chat.example.com").is_ok());
-        for bad in ["https://evil.example", "https://chat.example.com.evil.example", "null", "http://chat.example.com"]
-        {
+        for bad in [
+            "https://evil.example",
+            "https://chat.example.com.evil.example",
+            "null",
+            "http://chat.example.com",
+        ] {
             assert_eq!(from(bad), Err(Denied::Origin), "{bad}");
         }
         assert_eq!(open(json!({"user": "a"}), json!({}), list), Err(Denied::Origin));
@@ -252,7 +255,8 @@ mod tests {
     #[test]
     fn grants_match_whole_names_and_beginnings() {
         let grants = Grants::parse(vec!["r1".into(), "team-*".into()]).unwrap();
-        for (room, allowed) in [("r1", true), ("r10", false), ("team-a", true), ("team", false), ("x", false)] {
+        for (room, allowed) in [("r1", true), ("r10", false), ("team-a", true), ("team", false), ("x", false)]
+        {
             assert_eq!(grants.allow(&RoomName::parse(room).unwrap()), allowed, "{room}");
         }
         assert_eq!(Grants::parse(vec!["a,b".into()]), None);

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_dynamodb::config::{
+    BehaviorVersion, Credentials, Region, retry::RetryConfig, timeout::TimeoutConfig,
+};
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, DeleteRequest, PutRequest, ReturnValue, ReturnValuesOnConditionCheckFailure, WriteRequest,
@@ -323,7 +325,8 @@ impl Store for Table {
                 Removal::Connection { user, conn } => Key::connection(user, conn),
                 Removal::Subscription { room, conn } => Key::subscription(room, conn),
             };
-            let delete = DeleteRequest::builder().set_key(Some(key.into())).build().map_err(items::unbuilt)?;
+            let delete =
+                DeleteRequest::builder().set_key(Some(key.into())).build().map_err(items::unbuilt)?;
             Ok(WriteRequest::builder().delete_request(delete).build())
         };
         self.batch(removals.iter().map(request).collect::<StoreResult<_>>()?).await

@@ -84,11 +84,12 @@ impl Callback {
             _ => return Err(unreadable()),
         };
         let token = aws.session_token.as_deref();
-        let token_header = token.map(HeaderValue::from_str).transpose().map_err(|_| SettingError::Unreadable {
-            name: "AWS_SESSION_TOKEN",
-            value: String::new(),
-            wanted: "printable characters are wanted".to_owned(),
-        })?;
+        let token_header =
+            token.map(HeaderValue::from_str).transpose().map_err(|_| SettingError::Unreadable {
+                name: "AWS_SESSION_TOKEN",
+                value: String::new(),
+                wanted: "printable characters are wanted".to_owned(),
+            })?;
         let port = authority.port_u16().unwrap_or(default_port);
         Ok(Self {
             dial: Dial::new(authority.host().to_owned(), port, roots),

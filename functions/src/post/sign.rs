@@ -87,7 +87,8 @@ impl Signer {
         {
             return key.clone();
         }
-        let step = |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes());
+        let step =
+            |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes());
         let key = step(format!("AWS4{}", self.secret_access_key).as_bytes(), day);
         let key = step(key.as_ref(), &self.region);
         let key = step(key.as_ref(), SERVICE);
@@ -118,7 +119,9 @@ impl Shared {
 pub(super) fn encode(text: &str, keep_slashes: bool, into: &mut String) {
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => into.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                into.push(char::from(byte))
+            }
             b'/' if keep_slashes => into.push('/'),
             _ => {
                 into.push('%');
@@ -146,8 +149,7 @@ fn iso_basic(now_s: u64) -> String {
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
@@ -180,7 +182,8 @@ mod tests {
             .into();
         let url = format!("https://{host}{path}");
         let request =
-            SignableRequest::new("POST", &url, [("host", host)].into_iter(), SignableBody::Bytes(body)).unwrap();
+            SignableRequest::new("POST", &url, [("host", host)].into_iter(), SignableBody::Bytes(body))
+                .unwrap();
         let (instructions, _) = sign(request, &params).unwrap().into_parts();
         let (headers, _) = instructions.into_parts();
         let header = headers.iter().find(|header| header.name() == "authorization").unwrap();

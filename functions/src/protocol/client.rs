@@ -66,7 +66,8 @@ impl ClientFrame {
 /// The refusal to answer with, and the id to answer to.
 pub fn parse(text: &str) -> Result<ClientFrame, (Option<FrameId>, Refusal)> {
     if text.len() > FRAME_MAX_BYTES {
-        let refusal = Refusal::new(Code::TooLarge, format!("a frame may have at most {FRAME_MAX_BYTES} bytes"));
+        let refusal =
+            Refusal::new(Code::TooLarge, format!("a frame may have at most {FRAME_MAX_BYTES} bytes"));
         return Err((id_of_anything(text), refusal));
     }
     // serde_json stops at a depth of 128, so that nesting cannot exhaust the stack.
@@ -124,7 +125,10 @@ impl Fields<'_> {
 
     fn hello(&self, id: FrameId) -> Result<ClientFrame, Refusal> {
         if self.number("v", 0, u64::MAX)?.is_some_and(|v| v != VERSION) {
-            return Err(Refusal::new(Code::UnsupportedVersion, format!("this server speaks version {VERSION}")));
+            return Err(Refusal::new(
+                Code::UnsupportedVersion,
+                format!("this server speaks version {VERSION}"),
+            ));
         }
         let device = match self.string("device")? {
             Some(text) => Some(DeviceId::parse(text).ok_or_else(|| malformed("device", ID_SHAPE))?),
@@ -216,8 +220,7 @@ impl Fields<'_> {
 }
 
 const ID_SHAPE: &str = "a string of 1 to 64 of A-Z a-z 0-9 _ . : -";
-const ROOM_SHAPE: &str =
-    "a string of 1 to 64 of A-Z a-z 0-9 _ . : -, or for two people `@` and both ids, the smaller first, with a comma";
+const ROOM_SHAPE: &str = "a string of 1 to 64 of A-Z a-z 0-9 _ . : -, or for two people `@` and both ids, the smaller first, with a comma";
 
 fn malformed(field: &str, shape: &str) -> Refusal {
     Refusal::bad_request(format!("`{field}` must be {shape}"))
@@ -238,10 +241,16 @@ mod tests {
     fn every_action_is_read() {
         for (text, action) in [
             (r#"{"action":"hello","id":"1"}"#, "Hello"),
-            (r#"{"action":"hello","id":"1","v":1,"device":"d","resume":[{"room":"r","seq":0},{"room":"@a,b","seq":7}]}"#, "Hello"),
+            (
+                r#"{"action":"hello","id":"1","v":1,"device":"d","resume":[{"room":"r","seq":0},{"room":"@a,b","seq":7}]}"#,
+                "Hello",
+            ),
             (r#"{"action":"join","id":"1","room":"r"}"#, "Join"),
             (r#"{"action":"leave","id":"1","room":"r"}"#, "Leave"),
-            (r#"{"action":"send","id":"1","room":"@a,b","body":{"text":"hi","later":[1]},"to":null}"#, "Send"),
+            (
+                r#"{"action":"send","id":"1","room":"@a,b","body":{"text":"hi","later":[1]},"to":null}"#,
+                "Send",
+            ),
             (r#"{"action":"send","id":"1","to":"bob","body":{"text":"hi"}}"#, "Send"),
             (r#"{"action":"history","id":"1","room":"r","before":9,"after":0,"limit":100}"#, "History"),
             (r#"{"action":"who","id":"1","room":"r","unknown":{"deep":[[[]]]}}"#, "Who"),
@@ -278,7 +287,11 @@ mod tests {
             (r#"{"id":"1","action":"send","room":"r"}"#, one(), Code::BadRequest),
             (r#"{"id":"1","action":"send","room":"r","body":{"text":""}}"#, one(), Code::BadRequest),
             (r#"{"id":"1","action":"send","room":"r","body":{"text":1}}"#, one(), Code::BadRequest),
-            (r#"{"id":"1","action":"send","room":"r","to":"b","body":{"text":"x"}}"#, one(), Code::BadRequest),
+            (
+                r#"{"id":"1","action":"send","room":"r","to":"b","body":{"text":"x"}}"#,
+                one(),
+                Code::BadRequest,
+            ),
             (r#"{"id":"1","action":"send","body":{"text":"x"}}"#, one(), Code::BadRequest),
             (r#"{"id":"1","action":"send","to":"a,b","body":{"text":"x"}}"#, one(), Code::BadRequest),
             (r#"{"id":"1","action":"history","room":"r","limit":101}"#, one(), Code::BadRequest),
@@ -293,7 +306,8 @@ mod tests {
 
     #[test]
     fn limits_are_exact() {
-        let send = |text: &str| format!(r#"{{"action":"send","id":"1","room":"r","body":{{"text":"{text}"}}}}"#);
+        let send =
+            |text: &str| format!(r#"{{"action":"send","id":"1","room":"r","body":{{"text":"{text}"}}}}"#);
         assert!(parse(&send(&"ä".repeat(4_000))).is_ok());
         assert_eq!(refused(&send(&"ä".repeat(4_001))), (Some("1".into()), Code::TooLarge));
         let padded = |bytes: usize| {
@@ -311,7 +325,8 @@ mod tests {
             assert_eq!(refused(&opening.repeat(FRAME_MAX_BYTES / opening.len())), (None, Code::BadJson));
             assert_eq!(refused(&opening.repeat(100_000)), (None, Code::TooLarge));
         }
-        let nested = format!(r#"{{"action":"ping","id":"1","x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
+        let nested =
+            format!(r#"{{"action":"ping","id":"1","x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
         assert_eq!(refused(&nested), (None, Code::BadJson));
     }
 

@@ -90,14 +90,7 @@ impl Batch {
 
 impl Stored {
     pub(super) fn to_chat<'a>(&'a self, room: &'a Room) -> ChatMessage<'a> {
-        ChatMessage {
-            room,
-            seq: self.seq,
-            from: &self.user,
-            mid: &self.mid,
-            ts: self.ts,
-            text: &self.text,
-        }
+        ChatMessage { room, seq: self.seq, from: &self.user, mid: &self.mid, ts: self.ts, text: &self.text }
     }
 }
 

@@ -10,6 +10,8 @@ mod join;
 mod leave;
 mod presence;
 mod send;
+#[cfg(test)]
+mod tests;
 mod who;
 
 pub use connect::connect;

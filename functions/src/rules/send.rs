@@ -69,7 +69,8 @@ impl<S: Store, G: Gateway> Chat<S, G> {
     async fn audience(&self, caller: &Caller<'_>, room: &Room) -> Result<Vec<Recipient>, Failure> {
         let mut audience = match room {
             Room::Named(name) => {
-                let found = present(self.store.subscribers(name, Read::Eventual, None).await?, caller.now_s());
+                let found =
+                    present(self.store.subscribers(name, Read::Eventual, None).await?, caller.now_s());
                 self.with_caller(caller, name, found).await?.ok_or_else(not_in_room)?
             }
             Room::Direct(pair) => {

@@ -18,7 +18,8 @@ impl<S: Store, G: Gateway> Chat<S, G> {
                 theirs.into_iter().map(|connection| connection.user).chain([me.clone()]).collect()
             }
             Room::Named(name) => {
-                let found = present(self.store.subscribers(name, Read::Eventual, None).await?, caller.now_s());
+                let found =
+                    present(self.store.subscribers(name, Read::Eventual, None).await?, caller.now_s());
                 let found = self.with_caller(caller, name, found).await?.ok_or_else(not_in_room)?;
                 found.into_iter().map(|subscriber| subscriber.user).collect()
             }
