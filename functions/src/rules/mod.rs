@@ -2,8 +2,6 @@
 
 mod connect;
 mod disconnect;
-#[cfg(test)]
-mod fakes;
 mod hello;
 mod history;
 mod join;
