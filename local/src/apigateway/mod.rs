@@ -14,7 +14,7 @@ use http::{Method, StatusCode};
 
 use self::checks::not_found;
 use self::model::Api;
-pub(crate) use self::serving::{IdentitySource, ServedRoute, Serving, Target, Throttle};
+pub(crate) use self::serving::{IdentitySource, ServedAuthorizer, ServedRoute, Serving, Target, Throttle};
 use crate::call::{Call, Reply, Route};
 use crate::context::Context;
 use crate::error::AwsError;

@@ -1,46 +1,84 @@
 //! The WebSocket plane: connections, what their frames invoke, and `@connections`.
 
-use std::sync::Arc;
+mod connections;
+mod event;
+mod handshake;
+mod session;
+mod throttle;
 
-use bytes::Bytes;
-use http::{Method, StatusCode};
-use http_body_util::Full;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::{
-    apigateway::ApiGateway,
-    call::{Call, Reply, Route},
-    context::Context,
-    error::AwsError,
-    lambda::Lambda,
-};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::session::Session;
+use self::throttle::Bucket;
+use crate::apigateway::{ApiGateway, Serving};
+use crate::context::Context;
+use crate::lambda::Lambda;
+
+/// The longest that open connections are waited for when the cloud ends.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Every open connection of every API.
 pub(crate) struct WebSockets {
     cx: Arc<Context>,
+    apigateway: Arc<ApiGateway>,
+    lambda: Arc<Lambda>,
+    sessions: RwLock<HashMap<String, Arc<Session>>>,
+    buckets: Mutex<HashMap<(String, String), Bucket>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl WebSockets {
-    pub(crate) fn new(cx: Arc<Context>, _apigateway: Arc<ApiGateway>, _lambda: Arc<Lambda>) -> Arc<Self> {
-        Arc::new(Self { cx })
+    pub(crate) fn new(cx: Arc<Context>, apigateway: Arc<ApiGateway>, lambda: Arc<Lambda>) -> Arc<Self> {
+        Arc::new(Self {
+            cx,
+            apigateway,
+            lambda,
+            sessions: RwLock::default(),
+            buckets: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
     }
 
-    /// Answers an upgrade request, and serves the connection if it was accepted.
-    pub(crate) async fn upgrade(
-        self: &Arc<Self>,
-        _req: http::Request<hyper::body::Incoming>,
-    ) -> http::Response<Full<Bytes>> {
-        let mut answer = http::Response::new(Full::new(Bytes::from(self.cx.region.clone())));
-        *answer.status_mut() = StatusCode::NOT_IMPLEMENTED;
-        answer
+    /// Closes every connection and lets what their ends invoke finish, for a short while.
+    pub(crate) async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        drop(tokio::time::timeout(FAREWELL, self.tasks.wait()).await);
     }
 
-    pub(crate) fn route(&self, _method: &Method, _path: &str) -> Option<Route> {
-        None
+    fn find(&self, connection_id: &str) -> Option<Arc<Session>> {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner).get(connection_id).cloned()
     }
 
-    pub(crate) async fn call(&self, route: Route, _call: Call) -> Result<Reply, AwsError> {
-        Err(AwsError::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", route.operation))
+    fn register(&self, session: &Arc<Session>) {
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        sessions.insert(session.id.clone(), Arc::clone(session));
     }
 
-    pub(crate) async fn shutdown(&self) {}
+    fn forget(&self, session: &Session) {
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(&session.id);
+    }
+
+    /// Whether the stage's throttling lets one more request through.
+    fn admits(&self, serving: &Serving) -> bool {
+        let Some(limit) = serving.throttle else { return true };
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (serving.api_id.clone(), serving.stage.clone());
+        buckets.entry(key).or_insert_with(|| Bucket::full(limit)).take(limit)
+    }
 }
+
+/// An id as API Gateway makes them for connections, messages and requests: eleven bytes, sixteen characters.
+fn new_id() -> String {
+    URL_SAFE.encode(rand::random::<[u8; ID_BYTES]>())
+}
+
+const ID_BYTES: usize = 11;
