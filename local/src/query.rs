@@ -128,11 +128,6 @@ impl Xml {
         });
     }
 
-    /// A list of strings.
-    pub(crate) fn members<'a>(&mut self, name: &str, members: impl IntoIterator<Item = &'a str>) {
-        self.element(name, |xml| members.into_iter().for_each(|member| xml.text("member", member)));
-    }
-
     fn close(&mut self, name: &str) {
         self.text.push_str("</");
         self.text.push_str(name);

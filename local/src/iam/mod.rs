@@ -14,12 +14,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use http::StatusCode;
 
-use self::credentials::Issuer;
 pub(crate) use self::api::{NAMESPACE, OPERATIONS, VERSION};
+use self::credentials::Issuer;
 pub(crate) use self::credentials::{IdentifyError, SessionCredentials};
-pub(crate) use self::sts::{STS_NAMESPACE, STS_OPERATIONS};
 use self::evaluate::{Decision, Key, Request, evaluate};
 use self::model::{Role, User};
+pub(crate) use self::sts::{STS_NAMESPACE, STS_OPERATIONS};
 use crate::call::Principal;
 use crate::error::AwsError;
 use crate::faults::Faults;
