@@ -38,10 +38,9 @@ pub(crate) const OPERATIONS: [&str; 18] = [
 
 const RETENTION_DAYS: [i64; 22] =
     [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653];
-const MAX_TAGS: usize = 50;
-const DAY_MS: i64 = 86_400_000;
+pub(super) const MAX_TAGS: usize = 50;
 
-type Outcome = Result<Value, AwsError>;
+pub(super) type Outcome = Result<Value, AwsError>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,32 +72,6 @@ struct Describe {
     descending: bool,
     limit: Option<usize>,
     next_token: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PutEvents {
-    log_group_name: String,
-    log_stream_name: String,
-    log_events: Vec<InputEvent>,
-}
-
-#[derive(Deserialize)]
-struct InputEvent {
-    timestamp: i64,
-    message: String,
-}
-
-/// `tags` is a map or a list of keys, depending on the operation.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Tagging {
-    resource_arn: Option<String>,
-    log_group_name: Option<String>,
-    #[serde(default)]
-    tags: Value,
-    #[serde(default)]
-    tag_keys: Vec<String>,
 }
 
 impl Logs {
@@ -211,7 +184,7 @@ impl Logs {
     }
 
     /// Changes a copy, which counts once it is written.
-    fn change(
+    pub(super) fn change(
         &self,
         group: &Group,
         change: impl FnOnce(&mut GroupSettings) -> Result<(), AwsError>,
@@ -315,82 +288,6 @@ impl Logs {
         }
         value
     }
-
-    fn put_log_events(&self, input: PutEvents) -> Outcome {
-        let group = self.group(&input.log_group_name)?;
-        let stream_id = group.stream(&input.log_stream_name).ok_or_else(no_stream)?;
-        let events = input.log_events;
-        let size: usize = events.iter().map(|event| event.message.len() + 26).sum();
-        if events.is_empty() || events.len() > 10_000 || size > 1_048_576 {
-            return Err(invalid("A batch has 1 to 10,000 log events and at most 1,048,576 bytes."));
-        }
-        if events.iter().any(|event| event.message.is_empty()) {
-            return Err(invalid(
-                "1 validation error detected: Value at 'logEvents' failed to satisfy constraint: Member must have length greater than or equal to 1",
-            ));
-        }
-        if !events.is_sorted_by_key(|event| event.timestamp) {
-            return Err(invalid(
-                "Log events in a single PutLogEvents request must be in chronological order.",
-            ));
-        }
-        let now = now_ms();
-        let oldest = now - group.settings().retention_days.unwrap_or(14).min(14) * DAY_MS;
-        let newest = now + 7_200_000;
-        let too_old = events.partition_point(|event| event.timestamp < oldest);
-        let too_new = events.partition_point(|event| event.timestamp <= newest);
-        let mut rejected = serde_json::Map::new();
-        if too_old > 0 {
-            rejected.insert("tooOldLogEventEndIndex".to_owned(), too_old.into());
-        }
-        if too_new < events.len() {
-            rejected.insert("tooNewLogEventStartIndex".to_owned(), too_new.into());
-        }
-        let taken = events.into_iter().take(too_new).skip(too_old);
-        let taken = taken.map(|event| (event.timestamp, event.message)).collect();
-        self.add(&input.log_group_name, &group, (&input.log_stream_name, stream_id), taken)?;
-        // Whoever asked by name may rely on it from here on.
-        self.inner.flush()?;
-        let mut answer = json!({ "nextSequenceToken": sequence_token(stream_id) });
-        if !rejected.is_empty() {
-            answer["rejectedLogEventsInfo"] = rejected.into();
-        }
-        Ok(answer)
-    }
-
-    fn tag(&self, input: &Tagging) -> Outcome {
-        let tags: BTreeMap<String, String> = read(&input.tags)?;
-        let (_, group) = self.tagged(input)?;
-        self.change(&group, |settings| {
-            settings.tags.extend(tags);
-            if settings.tags.len() > MAX_TAGS {
-                return Err(AwsError::bad_request(
-                    "TooManyTagsException",
-                    "A resource can have up to 50 tags.",
-                ));
-            }
-            Ok(())
-        })
-    }
-
-    fn untag(&self, input: &Tagging) -> Outcome {
-        let keys = if input.tags.is_null() { input.tag_keys.clone() } else { read(&input.tags)? };
-        let (_, group) = self.tagged(input)?;
-        self.change(&group, |settings| {
-            settings.tags.retain(|key, _| !keys.contains(key));
-            Ok(())
-        })
-    }
-
-    fn tagged(&self, input: &Tagging) -> Result<(String, std::sync::Arc<Group>), AwsError> {
-        let name = match &input.resource_arn {
-            // `:*` belongs to policies; as an address it is refused.
-            Some(arn) if arn.ends_with(":*") => return Err(invalid(&format!("Invalid resource ARN: {arn}"))),
-            Some(arn) => group_name(arn),
-            None => required(input.log_group_name.as_deref(), "logGroupName")?,
-        };
-        Ok((name.to_owned(), self.group(name)?))
-    }
 }
 
 /// The name in an ARN, or the name itself.
@@ -456,6 +353,6 @@ fn already_exists(what: &str) -> AwsError {
 }
 
 /// AWS ignores these and still sends them.
-fn sequence_token(stream_id: i64) -> String {
+pub(super) fn sequence_token(stream_id: i64) -> String {
     format!("{stream_id:056}")
 }

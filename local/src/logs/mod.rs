@@ -6,6 +6,8 @@ mod live_tail;
 mod pattern;
 mod read;
 mod storage;
+mod tags;
+mod write;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
