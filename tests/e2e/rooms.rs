@@ -96,19 +96,18 @@ async fn text_arrives_as_it_was_written() {
 }
 
 #[tokio::test]
-async fn a_ping_costs_no_function_and_is_not_answered() {
+async fn a_ping_is_answered_and_costs_no_function() {
     let chat = Chat::builder().start().await;
     let mut alice = chat.client("alice").await;
     chat.cloud().calls().reset();
 
     alice.say(r#"{"action":"ping"}"#).await;
-    alice.say(r#"{"action":"ping","id":"1"}"#).await;
-    alice.fence().await;
+    alice.expect("a pong", |frame| frame["type"] == "pong").await;
 
-    assert!(alice.unread("pong").is_empty());
     let calls = chat.cloud().calls().all();
-    // The fence's own: one read of the room, and one to be sure.
-    let of_fence = |call: &chat_local::CallCount| call.service == "dynamodb";
-    assert!(calls.iter().all(of_fence), "{calls:?}");
+    assert!(calls.iter().all(|call| call.principal.is_none()), "a function did something: {calls:?}");
+    let group = format!("/aws/lambda/{}", chat.function("on_message"));
+    let invoked = async || chat.account.log_messages(&group, "START").await.len();
+    assert_eq!(invoked().await, 1, "only the hello is a function's work");
     chat.stop().await;
 }
