@@ -130,15 +130,12 @@ struct Messages {
 
 /// The parts of cargo's messages that matter here.
 #[derive(Deserialize)]
-#[serde(tag = "reason", rename_all = "kebab-case")]
+#[serde(tag = "reason")]
 enum Message {
-    CompilerArtifact {
-        target: Target,
-        executable: Option<PathBuf>,
-    },
-    CompilerMessage {
-        message: Diagnostic,
-    },
+    #[serde(rename = "compiler-artifact")]
+    Artifact { target: Target, executable: Option<PathBuf> },
+    #[serde(rename = "compiler-message")]
+    Text { message: Diagnostic },
     #[serde(other)]
     Other,
 }
@@ -160,7 +157,7 @@ struct Diagnostic {
 impl Messages {
     fn take(&mut self, line: &str) {
         match serde_json::from_str(line) {
-            Ok(Message::CompilerArtifact { target, executable: Some(path) })
+            Ok(Message::Artifact { target, executable: Some(path) })
                 if target.kind.iter().any(|kind| kind == "bin") =>
             {
                 if let Some(handler) = Handler::ALL.into_iter().find(|handler| handler.name() == target.name)
@@ -168,7 +165,7 @@ impl Messages {
                     self.binaries.insert(handler, path);
                 }
             }
-            Ok(Message::CompilerMessage { message }) => {
+            Ok(Message::Text { message }) => {
                 // "aborting due to 2 previous errors" and the like point nowhere and say nothing new.
                 if message.code.is_none() && message.spans.is_empty() {
                     return;

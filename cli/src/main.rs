@@ -1,6 +1,11 @@
 //! `chatctl`: deploys and runs a serverless WebSocket chat on AWS, or on this machine. Every verb is one file in
 //! [`verbs`]: arguments become a request, one call of `stacks` does the work, and what it reports is rendered.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "an error is made once and ends the verb: its size costs nothing"
+)]
+
 mod args;
 mod artifacts;
 mod cloud;

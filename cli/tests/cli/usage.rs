@@ -1,8 +1,6 @@
 //! What the command line says about itself and about mistakes: help, settings errors, exit codes, the JSON shape.
 
-mod support;
-
-use support::{Project, Ran, chatctl};
+use crate::support::{Project, Ran, chatctl};
 
 #[test]
 fn help_is_as_documented() {

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 /// Settings that suffice to find and read a project; nothing in them costs anything.
-pub const SETTINGS: &str = "\
+pub(crate) const SETTINGS: &str = "\
 app: chat
 stages:
   local:
@@ -16,40 +16,40 @@ stages:
 ";
 
 /// A project in a temporary directory. Its cloud, if one was started, ends with it.
-pub struct Project {
+pub(crate) struct Project {
     dir: tempfile::TempDir,
 }
 
 impl Project {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_settings(SETTINGS)
     }
 
-    pub fn with_settings(text: &str) -> Self {
+    pub(crate) fn with_settings(text: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("stacks")).unwrap();
         std::fs::write(dir.path().join("stacks/chat.yaml"), text).unwrap();
         Self { dir }
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn state(&self, name: &str) -> PathBuf {
+    pub(crate) fn state(&self, name: &str) -> PathBuf {
         self.dir.path().join(".chatctl").join(name)
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         chatctl(self.root(), args)
     }
 
-    pub fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         Ran(self.command(args).output().unwrap())
     }
 
     /// Process id of the running cloud.
-    pub fn cloud_pid(&self) -> u32 {
+    pub(crate) fn cloud_pid(&self) -> u32 {
         let record: Value =
             serde_json::from_slice(&std::fs::read(self.state("local.json")).unwrap()).unwrap();
         record["pid"].as_u64().unwrap().try_into().unwrap()
@@ -65,7 +65,7 @@ impl Drop for Project {
 }
 
 /// The binary under test, free of what the caller's environment would change.
-pub fn chatctl(dir: &Path, args: &[&str]) -> Command {
+pub(crate) fn chatctl(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chatctl"));
     command.args(args).current_dir(dir).stdin(Stdio::null());
     for name in [
@@ -82,24 +82,24 @@ pub fn chatctl(dir: &Path, args: &[&str]) -> Command {
 }
 
 /// What a run left.
-pub struct Ran(pub Output);
+pub(crate) struct Ran(pub(crate) Output);
 
 impl Ran {
-    pub fn code(&self) -> i32 {
+    pub(crate) fn code(&self) -> i32 {
         self.0.status.code().expect("ended by a signal")
     }
 
-    pub fn stdout(&self) -> &str {
+    pub(crate) fn stdout(&self) -> &str {
         std::str::from_utf8(&self.0.stdout).unwrap()
     }
 
-    pub fn stderr(&self) -> &str {
+    pub(crate) fn stderr(&self) -> &str {
         std::str::from_utf8(&self.0.stderr).unwrap()
     }
 
     /// Checks the shape that docs/cli.md promises for `--json`: lines of JSON, each an event except the last, which
     /// is the only result and agrees with the exit code. Returns the result.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let lines: Vec<Value> = self
             .stdout()
             .lines()

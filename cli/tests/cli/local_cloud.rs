@@ -1,13 +1,11 @@
 //! The local cloud through the real binary: started, found, stopped, killed, and everything that may be in its way.
 
-mod support;
-
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::Project;
+use crate::support::Project;
 
 fn kill(pid: u32, signal: &str) {
     assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
