@@ -117,8 +117,9 @@ impl Query {
 /// The body as JSON; an empty one counts as `{}`. `code` is what the service answers to anything else.
 pub(crate) fn body<T: DeserializeOwned>(call: &Call, code: &'static str) -> Result<T, AwsError> {
     let bytes: &[u8] = if call.body.is_empty() { b"{}" } else { &call.body };
-    serde_json::from_slice(bytes)
-        .map_err(|error| AwsError::bad_request(code, format!("Could not parse request body into json: {error}")))
+    serde_json::from_slice(bytes).map_err(|error| {
+        AwsError::bad_request(code, format!("Could not parse request body into json: {error}"))
+    })
 }
 
 /// One page of a list that is ordered by `key`, after the given marker, and the marker of the next page.

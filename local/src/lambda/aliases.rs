@@ -116,11 +116,18 @@ impl Lambda {
         let query = Query::of(&call.query);
         let version = query.get("FunctionVersion");
         let (shown, next) = self.read(&function_name, |function| {
-            let aliases = function.aliases.iter().filter(|(_, alias)| version.is_none_or(|v| alias.version == v));
-            let (page, next) =
-                rest::page(aliases, |(name, _)| (*name).clone(), query.get("Marker"), super::max_items(&query, 10_000));
-            let shown: Vec<Value> =
-                page.into_iter().map(|(name, alias)| alias.show(&self.host.cx, &function.name, name)).collect();
+            let aliases =
+                function.aliases.iter().filter(|(_, alias)| version.is_none_or(|v| alias.version == v));
+            let (page, next) = rest::page(
+                aliases,
+                |(name, _)| (*name).clone(),
+                query.get("Marker"),
+                super::max_items(&query, 10_000),
+            );
+            let shown: Vec<Value> = page
+                .into_iter()
+                .map(|(name, alias)| alias.show(&self.host.cx, &function.name, name))
+                .collect();
             Ok((shown, next))
         })?;
         Reply::json(StatusCode::OK, &json!({ "Aliases": shown, "NextMarker": next }))
@@ -128,7 +135,8 @@ impl Lambda {
 
     fn existing(&self, function: &Function, version: &str) -> Result<String, AwsError> {
         let arn = qualified_arn(&self.host.cx, &function.name, version);
-        let known = version == LATEST || version.parse().is_ok_and(|number: u64| function.versions.contains_key(&number));
+        let known = version == LATEST
+            || version.parse().is_ok_and(|number: u64| function.versions.contains_key(&number));
         if known { Ok(version.to_owned()) } else { Err(not_found(&arn)) }
     }
 

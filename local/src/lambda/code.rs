@@ -58,12 +58,18 @@ pub(super) fn accept(zip: &[u8]) -> Result<Fingerprint, AwsError> {
             return Err(refused(&format!("{:?} leaves the directory of the function.", entry.name())));
         }
         if entry.is_symlink() {
-            return Err(refused(&format!("{:?} is a symbolic link, which the local cloud refuses.", entry.name())));
+            return Err(refused(&format!(
+                "{:?} is a symbolic link, which the local cloud refuses.",
+                entry.name()
+            )));
         }
         unpacked += entry.size();
     }
     if archive.is_empty() {
-        return Err(AwsError::bad_request("InvalidParameterValueException", "Uploaded file must be a non-empty zip"));
+        return Err(AwsError::bad_request(
+            "InvalidParameterValueException",
+            "Uploaded file must be a non-empty zip",
+        ));
     }
     if unpacked > MAX_UNZIPPED {
         return Err(too_large());
@@ -104,7 +110,9 @@ impl CodeDirectory {
     pub(super) fn open(cx: &Context) -> Result<Self, AwsError> {
         let (root, temporary) = match &cx.data {
             Some(data) => (data.join("functions"), false),
-            None => (std::env::temp_dir().join(format!("chat-local-{}", uuid::Uuid::new_v4().simple())), true),
+            None => {
+                (std::env::temp_dir().join(format!("chat-local-{}", uuid::Uuid::new_v4().simple())), true)
+            }
         };
         // A handler's working directory must not depend on where the cloud was started.
         let root = std::path::absolute(&root).unwrap_or(root);

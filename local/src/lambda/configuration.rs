@@ -143,7 +143,9 @@ pub(super) fn apply(
     if let Some(dead_letter) = request.dead_letter_config {
         let target = dead_letter.target_arn.filter(|target| !target.is_empty());
         if let Some(target) = &target {
-            return Err(super::unsupported(&format!("DeadLetterConfig {target}: give an on-failure destination")));
+            return Err(super::unsupported(&format!(
+                "DeadLetterConfig {target}: give an on-failure destination"
+            )));
         }
         settings.dead_letter = target;
     }
@@ -167,8 +169,10 @@ fn refuse_what_is_missing_here(request: &ConfigurationRequest) -> Result<(), Aws
             .iter()
             .any(|member| config[member].as_array().is_some_and(|ids| !ids.is_empty()))
     });
-    let snap_start =
-        request.snap_start.as_ref().is_some_and(|config| config["ApplyOn"].as_str().is_some_and(|on| on != "None"));
+    let snap_start = request
+        .snap_start
+        .as_ref()
+        .is_some_and(|config| config["ApplyOn"].as_str().is_some_and(|on| on != "None"));
     for (member, given) in [
         ("Layers", some_list(&request.layers)),
         ("VpcConfig", vpc),
@@ -185,7 +189,8 @@ fn refuse_what_is_missing_here(request: &ConfigurationRequest) -> Result<(), Aws
 }
 
 fn variables(given: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, AwsError> {
-    let reserved: Vec<&str> = given.keys().map(String::as_str).filter(|name| RESERVED.contains(name)).collect();
+    let reserved: Vec<&str> =
+        given.keys().map(String::as_str).filter(|name| RESERVED.contains(name)).collect();
     if !reserved.is_empty() {
         return Err(AwsError::bad_request(
             "InvalidParameterValueException",

@@ -21,16 +21,19 @@ use crate::iam::SessionCredentials;
 pub(super) fn start(pool: &Arc<Pool>, id: u64, wake: Arc<Notify>) {
     let (marks, lines) = mpsc::unbounded_channel();
     pool.attach(id, marks.clone());
-    let credentials =
-        match pool.host.cx.iam.assume_for_service(&pool.spec.role, "lambda.amazonaws.com", &pool.spec.function) {
-            Ok(credentials) => credentials,
-            Err(error) => {
-                let message =
-                    format!("The role defined for the function cannot be assumed by Lambda. {}", error.message);
-                pool.gone(id, Ending::Failed { error_type: "AccessDeniedException", message }, None);
-                return;
-            }
-        };
+    let credentials = match pool.host.cx.iam.assume_for_service(
+        &pool.spec.role,
+        "lambda.amazonaws.com",
+        &pool.spec.function,
+    ) {
+        Ok(credentials) => credentials,
+        Err(error) => {
+            let message =
+                format!("The role defined for the function cannot be assumed by Lambda. {}", error.message);
+            pool.gone(id, Ending::Failed { error_type: "AccessDeniedException", message }, None);
+            return;
+        }
+    };
     let to = Arc::new(Destination {
         group: pool.spec.log_group.clone(),
         stream: stream_name(&pool.spec.version),
@@ -49,7 +52,8 @@ pub(super) fn start(pool: &Arc<Pool>, id: u64, wake: Arc<Notify>) {
                 pool.host.cx.region
             )));
             tokio::spawn(output::pump(pool.host.sink.clone(), to, child.id(), stdout, stderr, lines));
-            let api = AbortOnDropHandle::new(tokio::spawn(runtime_api::serve(Arc::clone(pool), id, listener)));
+            let api =
+                AbortOnDropHandle::new(tokio::spawn(runtime_api::serve(Arc::clone(pool), id, listener)));
             tokio::spawn(supervise(Arc::clone(pool), id, wake, child, api));
         }
         Err(error) => {
@@ -115,7 +119,13 @@ fn command(
 }
 
 /// Waits for the end of the process, and brings it about when it is due.
-async fn supervise(pool: Arc<Pool>, id: u64, wake: Arc<Notify>, mut child: Child, api: AbortOnDropHandle<()>) {
+async fn supervise(
+    pool: Arc<Pool>,
+    id: u64,
+    wake: Arc<Notify>,
+    mut child: Child,
+    api: AbortOnDropHandle<()>,
+) {
     let exit = loop {
         let until = match pool.due(id) {
             Due::Wait(until) => until,

@@ -13,9 +13,9 @@ use super::code::{self, Fingerprint};
 use super::configuration::{ConfigurationRequest, apply};
 use super::model::{Function, Settings, Version, new_revision, now_ms};
 use super::name::{LATEST, Name, function_arn, is_name_byte, not_found, qualified_arn};
+use super::{Lambda, lock};
 use crate::call::{Call, Reply};
 use crate::error::AwsError;
-use super::{Lambda, lock};
 use crate::rest::{self, Params, Query};
 
 #[derive(Deserialize)]
@@ -69,7 +69,11 @@ impl Lambda {
         let name = request.function_name.ok_or_else(|| super::required("functionName"))?;
         let name = Name::parse(&name, None)?.function;
         if name.len() > 64 || !name.bytes().all(is_name_byte) {
-            return Err(super::constraint("functionName", &name, "Member must have length less than or equal to 64"));
+            return Err(super::constraint(
+                "functionName",
+                &name,
+                "Member must have length less than or equal to 64",
+            ));
         }
         if request.package_type.as_deref().is_some_and(|kind| kind != "Zip") {
             return Err(super::unsupported("PackageType Image"));
@@ -194,7 +198,8 @@ impl Lambda {
             }
             touch(latest, settle);
             let published = request.publish.then(|| publish(function, None).version);
-            let version = published.as_deref().and_then(|number| function.version(number)).unwrap_or(&function.latest);
+            let version =
+                published.as_deref().and_then(|number| function.version(number)).unwrap_or(&function.latest);
             Ok(version.show(&self.host.cx, &function.name, published.as_deref()))
         };
         let shown = if request.dry_run {
@@ -205,7 +210,11 @@ impl Lambda {
         Reply::json(StatusCode::OK, &shown)
     }
 
-    pub(super) fn update_function_configuration(&self, call: &Call, params: &Params) -> Result<Reply, AwsError> {
+    pub(super) fn update_function_configuration(
+        &self,
+        call: &Call,
+        params: &Params,
+    ) -> Result<Reply, AwsError> {
         let name = Name::parse(params.get("FunctionName"), None)?.function;
         let request: ConfigurationRequest = rest::body(call, "InvalidRequestContentException")?;
         let (revision, mut settings) = self.read(&name, |function| {
@@ -252,8 +261,10 @@ impl Lambda {
         let after = query.get("Marker").and_then(|marker| marker.parse::<u64>().ok());
         let (shown, next) = self.read(&name, |function| {
             // $LATEST comes first and has no number.
-            let all = std::iter::once((0, &function.latest)).chain(function.versions.iter().map(|(n, v)| (*n, v)));
-            let mut rest = all.skip_while(|(number, _)| after.is_some_and(|after| *number <= after)).peekable();
+            let all =
+                std::iter::once((0, &function.latest)).chain(function.versions.iter().map(|(n, v)| (*n, v)));
+            let mut rest =
+                all.skip_while(|(number, _)| after.is_some_and(|after| *number <= after)).peekable();
             let page: Vec<_> = rest.by_ref().take(super::max_items(&query, 10_000)).collect();
             let next = rest.peek().and_then(|_| page.last()).map(|(number, _)| number.to_string());
             let shown: Vec<_> = page
@@ -269,8 +280,12 @@ impl Lambda {
         let query = Query::of(&call.query);
         let all_versions = query.get("FunctionVersion") == Some("ALL");
         let functions = lock(&self.functions);
-        let (page, next) =
-            rest::page(functions.values(), |f| f.name.clone(), query.get("Marker"), super::max_items(&query, 50));
+        let (page, next) = rest::page(
+            functions.values(),
+            |f| f.name.clone(),
+            query.get("Marker"),
+            super::max_items(&query, 50),
+        );
         let mut shown: Vec<Value> = Vec::new();
         for function in page {
             let qualifier = all_versions.then_some(LATEST);
@@ -306,7 +321,9 @@ impl Lambda {
                     let names: Vec<&str> = function
                         .aliases
                         .iter()
-                        .filter(|(_, alias)| alias.version == qualifier || alias.weights.contains_key(qualifier))
+                        .filter(|(_, alias)| {
+                            alias.version == qualifier || alias.weights.contains_key(qualifier)
+                        })
                         .map(|(name, _)| name.as_str())
                         .collect();
                     return Err(AwsError::new(
@@ -412,5 +429,9 @@ fn architecture(given: Option<Vec<String>>) -> Result<Option<String>, AwsError> 
 }
 
 pub(super) fn exists(name: &str) -> AwsError {
-    AwsError::new(StatusCode::CONFLICT, "ResourceConflictException", format!("Function already exist: {name}"))
+    AwsError::new(
+        StatusCode::CONFLICT,
+        "ResourceConflictException",
+        format!("Function already exist: {name}"),
+    )
 }

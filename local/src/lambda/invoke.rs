@@ -66,7 +66,10 @@ impl Lambda {
             return Err(AwsError::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "RequestTooLargeException",
-                format!("{} byte payload is too large for the {kind} invocation type (limit {limit} bytes)", call.body.len()),
+                format!(
+                    "{} byte payload is too large for the {kind} invocation type (limit {limit} bytes)",
+                    call.body.len()
+                ),
             ));
         }
         let payload = if call.body.is_empty() { Bytes::from_static(b"{}") } else { call.body.clone() };
@@ -159,7 +162,11 @@ impl Lambda {
             arn: Arc::from(arn.as_str()),
             version: (version.version.clone(), self.pool(function, version)?),
             other,
-            policy: function.policies.get(name.qualifier.as_deref().unwrap_or_default()).cloned().unwrap_or_default(),
+            policy: function
+                .policies
+                .get(name.qualifier.as_deref().unwrap_or_default())
+                .cloned()
+                .unwrap_or_default(),
             gate,
             limit,
             event_invoke: function.event_invoke.get(name.qualifier_or_latest()).cloned().unwrap_or_default(),
@@ -209,15 +216,31 @@ impl Lambda {
             let outcome = run(&target, pool, request_id.clone(), payload.clone(), None).await;
             let wait = match &outcome {
                 Ok(answer) if answer.error.is_none() => {
-                    let record = Record { target: &target, version, failures, request_id: &request_id, answer: Some(answer) };
+                    let record = Record {
+                        target: &target,
+                        version,
+                        failures,
+                        request_id: &request_id,
+                        answer: Some(answer),
+                    };
                     self.deliver(config.on_success.as_deref(), record.write("Success", &payload)).await;
                     return;
                 }
                 Ok(answer) => {
                     failures += 1;
                     if failures > config.max_retries.unwrap_or(RETRIES) {
-                        let record = Record { target: &target, version, failures, request_id: &request_id, answer: Some(answer) };
-                        self.deliver(config.on_failure.as_deref(), record.write("RetriesExhausted", &payload)).await;
+                        let record = Record {
+                            target: &target,
+                            version,
+                            failures,
+                            request_id: &request_id,
+                            answer: Some(answer),
+                        };
+                        self.deliver(
+                            config.on_failure.as_deref(),
+                            record.write("RetriesExhausted", &payload),
+                        )
+                        .await;
                         return;
                     }
                     base * failures
@@ -261,7 +284,9 @@ async fn run(
     let (answer, answered) = oneshot::channel();
     pool.submit(Event { request_id, payload, arn: Arc::clone(&target.arn), tail, permit, answer });
     // The pool answers every event, unless the cloud is going.
-    answered.await.map_err(|_| AwsError::new(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", "Lambda is shutting down"))
+    answered.await.map_err(|_| {
+        AwsError::new(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", "Lambda is shutting down")
+    })
 }
 
 /// What a destination is told.

@@ -95,11 +95,31 @@ const ENDPOINTS: &[Endpoint] = &[
     endpoint("PUT", "/2017-10-31/functions/{FunctionName}/concurrency", "PutFunctionConcurrency"),
     endpoint("DELETE", "/2017-10-31/functions/{FunctionName}/concurrency", "DeleteFunctionConcurrency"),
     endpoint("GET", "/2019-09-30/functions/{FunctionName}/concurrency", "GetFunctionConcurrency"),
-    endpoint("PUT", "/2019-09-25/functions/{FunctionName}/event-invoke-config", "PutFunctionEventInvokeConfig"),
-    endpoint("POST", "/2019-09-25/functions/{FunctionName}/event-invoke-config", "UpdateFunctionEventInvokeConfig"),
-    endpoint("GET", "/2019-09-25/functions/{FunctionName}/event-invoke-config", "GetFunctionEventInvokeConfig"),
-    endpoint("DELETE", "/2019-09-25/functions/{FunctionName}/event-invoke-config", "DeleteFunctionEventInvokeConfig"),
-    endpoint("GET", "/2019-09-25/functions/{FunctionName}/event-invoke-config/list", "ListFunctionEventInvokeConfigs"),
+    endpoint(
+        "PUT",
+        "/2019-09-25/functions/{FunctionName}/event-invoke-config",
+        "PutFunctionEventInvokeConfig",
+    ),
+    endpoint(
+        "POST",
+        "/2019-09-25/functions/{FunctionName}/event-invoke-config",
+        "UpdateFunctionEventInvokeConfig",
+    ),
+    endpoint(
+        "GET",
+        "/2019-09-25/functions/{FunctionName}/event-invoke-config",
+        "GetFunctionEventInvokeConfig",
+    ),
+    endpoint(
+        "DELETE",
+        "/2019-09-25/functions/{FunctionName}/event-invoke-config",
+        "DeleteFunctionEventInvokeConfig",
+    ),
+    endpoint(
+        "GET",
+        "/2019-09-25/functions/{FunctionName}/event-invoke-config/list",
+        "ListFunctionEventInvokeConfigs",
+    ),
     endpoint("GET", "/2016-08-19/account-settings", "GetAccountSettings"),
 ];
 
@@ -155,7 +175,11 @@ impl Lambda {
 
     pub(crate) async fn call(self: &Arc<Self>, route: Route, call: Call) -> Result<Reply, AwsError> {
         let Some((_, params)) = rest::find(ENDPOINTS, &call.method, &call.path) else {
-            return Err(AwsError::new(StatusCode::NOT_FOUND, "UnknownOperationException", "Unknown operation"));
+            return Err(AwsError::new(
+                StatusCode::NOT_FOUND,
+                "UnknownOperationException",
+                "Unknown operation",
+            ));
         };
         let reply = match route.operation {
             "Invoke" => self.invoke(&call, &params).await,
@@ -206,7 +230,11 @@ impl Lambda {
     }
 
     /// Reads a function that exists.
-    fn read<T>(&self, name: &str, read: impl FnOnce(&Function) -> Result<T, AwsError>) -> Result<T, AwsError> {
+    fn read<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Function) -> Result<T, AwsError>,
+    ) -> Result<T, AwsError> {
         let functions = lock(&self.functions);
         read(functions.get(name).ok_or_else(|| name::not_found(&function_arn(&self.host.cx, name)))?)
     }
@@ -260,7 +288,8 @@ impl Lambda {
     fn remove(&self, name: &str) -> Result<(), AwsError> {
         let retired = {
             let mut functions = lock(&self.functions);
-            let current = functions.get(name).ok_or_else(|| name::not_found(&function_arn(&self.host.cx, name)))?;
+            let current =
+                functions.get(name).ok_or_else(|| name::not_found(&function_arn(&self.host.cx, name)))?;
             self.host.cx.store.delete(KIND, name)?;
             let retired = self.forget_resolved(current, None);
             functions.remove(name);
@@ -278,7 +307,8 @@ impl Lambda {
         let unused = |version: &str| match after {
             None => true,
             Some(after) if version == LATEST => {
-                before.latest.code_key != after.latest.code_key || before.latest.settings != after.latest.settings
+                before.latest.code_key != after.latest.code_key
+                    || before.latest.settings != after.latest.settings
             }
             Some(after) => {
                 after.version(version).is_none() || (before.is_aliased(version) && !after.is_aliased(version))
@@ -357,7 +387,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn unsupported(what: &str) -> AwsError {
-    AwsError::bad_request("InvalidParameterValueException", format!("The local cloud does not support {what}"))
+    AwsError::bad_request(
+        "InvalidParameterValueException",
+        format!("The local cloud does not support {what}"),
+    )
 }
 
 fn required(member: &str) -> AwsError {
@@ -372,7 +405,9 @@ fn required(member: &str) -> AwsError {
 fn constraint(member: &str, value: &str, wanted: &str) -> AwsError {
     AwsError::bad_request(
         "ValidationException",
-        format!("1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: {wanted}"),
+        format!(
+            "1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: {wanted}"
+        ),
     )
 }
 

@@ -101,7 +101,9 @@ impl Function {
 
     /// Whether some version has this code.
     pub(super) fn uses_code(&self, code_key: &str) -> bool {
-        std::iter::once(&self.latest).chain(self.versions.values()).any(|version| version.code_key == code_key)
+        std::iter::once(&self.latest)
+            .chain(self.versions.values())
+            .any(|version| version.code_key == code_key)
     }
 }
 
@@ -189,7 +191,8 @@ impl EventInvoke {
         if let Some(age) = self.max_age_s {
             shown["MaximumEventAgeInSeconds"] = json!(age);
         }
-        let destination = |to: &Option<String>| to.as_ref().map_or(json!({}), |to| json!({ "Destination": to }));
+        let destination =
+            |to: &Option<String>| to.as_ref().map_or(json!({}), |to| json!({ "Destination": to }));
         shown["DestinationConfig"] =
             json!({ "OnSuccess": destination(&self.on_success), "OnFailure": destination(&self.on_failure) });
         shown

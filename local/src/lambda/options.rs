@@ -57,7 +57,10 @@ impl Lambda {
         self.update(&name, |function| {
             function.tags.extend(request.tags);
             if function.tags.len() > 50 {
-                return Err(AwsError::bad_request("InvalidParameterValueException", "Too many tags: at most 50"));
+                return Err(AwsError::bad_request(
+                    "InvalidParameterValueException",
+                    "Too many tags: at most 50",
+                ));
             }
             Ok(())
         })?;
@@ -85,8 +88,9 @@ impl Lambda {
     pub(super) fn put_concurrency(&self, call: &Call, params: &Params) -> Result<Reply, AwsError> {
         let name = Name::parse(params.get("FunctionName"), None)?.function;
         let request: ConcurrencyRequest = rest::body(call, "InvalidRequestContentException")?;
-        let wanted =
-            request.reserved_concurrent_executions.ok_or_else(|| super::required("reservedConcurrentExecutions"))?;
+        let wanted = request
+            .reserved_concurrent_executions
+            .ok_or_else(|| super::required("reservedConcurrentExecutions"))?;
         let others = self.reserved_by_others(&name);
         let limit = self.host.cx.settings.lambda.concurrency;
         if wanted + others + UNRESERVED.min(limit / 2) > limit {
@@ -108,7 +112,8 @@ impl Lambda {
     pub(super) fn get_concurrency(&self, params: &Params) -> Result<Reply, AwsError> {
         let name = Name::parse(params.get("FunctionName"), None)?.function;
         let reserved = self.read(&name, |function| Ok(function.reserved_concurrency))?;
-        let shown = reserved.map_or(json!({}), |reserved| json!({ "ReservedConcurrentExecutions": reserved }));
+        let shown =
+            reserved.map_or(json!({}), |reserved| json!({ "ReservedConcurrentExecutions": reserved }));
         Reply::json(StatusCode::OK, &shown)
     }
 
@@ -122,16 +127,29 @@ impl Lambda {
     }
 
     /// `replace`: `PutFunctionEventInvokeConfig` forgets what it does not name, `Update…` keeps it.
-    pub(super) fn put_event_invoke(&self, call: &Call, params: &Params, replace: bool) -> Result<Reply, AwsError> {
+    pub(super) fn put_event_invoke(
+        &self,
+        call: &Call,
+        params: &Params,
+        replace: bool,
+    ) -> Result<Reply, AwsError> {
         let name = Name::parse(params.get("FunctionName"), Query::of(&call.query).get("Qualifier"))?;
         let request: EventInvokeRequest = rest::body(call, "InvalidRequestContentException")?;
         if request.maximum_retry_attempts.is_some_and(|retries| retries > 2) {
-            return Err(super::constraint("maximumRetryAttempts", "3", "Member must have value less than or equal to 2"));
+            return Err(super::constraint(
+                "maximumRetryAttempts",
+                "3",
+                "Member must have value less than or equal to 2",
+            ));
         }
         if let Some(age) = request.maximum_event_age_in_seconds
             && !(60..=21_600).contains(&age)
         {
-            return Err(super::constraint("maximumEventAgeInSeconds", &age.to_string(), "between 60 and 21600"));
+            return Err(super::constraint(
+                "maximumEventAgeInSeconds",
+                &age.to_string(),
+                "between 60 and 21600",
+            ));
         }
         let (on_success, on_failure) = match request.destination_config {
             Some(config) => (self.destination(config.on_success)?, self.destination(config.on_failure)?),
@@ -165,7 +183,8 @@ impl Lambda {
         let name = Name::parse(params.get("FunctionName"), Query::of(&call.query).get("Qualifier"))?;
         let shown = self.read(&name.function, |function| {
             let arn = self.event_invoke_arn(function, &name);
-            let config = function.event_invoke.get(name.qualifier_or_latest()).ok_or_else(|| no_event_invoke(&arn))?;
+            let config =
+                function.event_invoke.get(name.qualifier_or_latest()).ok_or_else(|| no_event_invoke(&arn))?;
             Ok(config.show(&arn))
         })?;
         Reply::json(StatusCode::OK, &shown)
@@ -187,7 +206,9 @@ impl Lambda {
             Ok(function
                 .event_invoke
                 .iter()
-                .map(|(qualifier, config)| config.show(&qualified_arn(&self.host.cx, &function.name, qualifier)))
+                .map(|(qualifier, config)| {
+                    config.show(&qualified_arn(&self.host.cx, &function.name, qualifier))
+                })
                 .collect())
         })?;
         Reply::json(StatusCode::OK, &json!({ "FunctionEventInvokeConfigs": shown }))
@@ -202,7 +223,8 @@ impl Lambda {
                 .flat_map(|function| std::iter::once(&function.latest).chain(function.versions.values()))
                 .map(|version| version.code_size)
                 .sum();
-            let reserved: usize = functions.values().filter_map(|function| function.reserved_concurrency).sum();
+            let reserved: usize =
+                functions.values().filter_map(|function| function.reserved_concurrency).sum();
             (functions.len(), size, reserved)
         };
         Reply::json(

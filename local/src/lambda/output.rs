@@ -11,6 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::call::Principal;
 use crate::context::Context;
 
+/// Lines of one stream, each with its time in milliseconds.
+type Batch = Vec<(i64, String)>;
+
 /// Lines that may wait for the disk. A handler that prints faster than that waits for its own output.
 const BACKLOG: usize = 4096;
 /// Lines come in bursts: what came within this goes into one transaction.
@@ -87,7 +90,7 @@ async fn write(cx: Arc<Context>, mut items: mpsc::Receiver<Item>) {
 
 fn append(cx: &Context, batch: Vec<Item>) {
     let mut flushed = Vec::new();
-    let mut streams: Vec<(Arc<Destination>, Vec<(i64, String)>)> = Vec::new();
+    let mut streams: Vec<(Arc<Destination>, Batch)> = Vec::new();
     for item in batch {
         match item {
             Item::Flush(done) => flushed.push(done),
@@ -242,10 +245,12 @@ impl Log {
             && let Some(pid) = self.pid
         {
             self.looked_up = Some(Instant::now());
-            if let Some(kib) = std::fs::read_to_string(format!("/proc/{pid}/status")).ok().and_then(|status| {
-                let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-                line.trim().trim_end_matches(" kB").parse::<u64>().ok()
-            }) {
+            if let Some(kib) =
+                std::fs::read_to_string(format!("/proc/{pid}/status")).ok().and_then(|status| {
+                    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+                    line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+                })
+            {
                 self.memory_mb = kib.div_ceil(1024);
             }
         }

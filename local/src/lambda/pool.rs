@@ -265,7 +265,10 @@ impl Pool {
             ..self.report(&running, slot.init.take())
         };
         let answer = Answer {
-            payload: error_payload("Sandbox.Timedout", &format!("RequestId: {} Error: {message}", running.request_id)),
+            payload: error_payload(
+                "Sandbox.Timedout",
+                &format!("RequestId: {} Error: {message}", running.request_id),
+            ),
             error: Some("Unhandled"),
         };
         slot.finish(running, report, answer);

@@ -57,8 +57,15 @@ async fn answer(pool: &Pool, id: u64, request: Request<Incoming>) -> Response<Fu
             let (body, failed) = match read(request).await {
                 Ok(body) => (body, kind == "error"),
                 Err(refused) => {
-                    let message = format!("Response payload size exceeded maximum allowed payload size ({MAX_ANSWER} bytes).");
-                    pool.answer(id, request_id, error_payload("Function.ResponseSizeTooLarge", &message), true);
+                    let message = format!(
+                        "Response payload size exceeded maximum allowed payload size ({MAX_ANSWER} bytes)."
+                    );
+                    pool.answer(
+                        id,
+                        request_id,
+                        error_payload("Function.ResponseSizeTooLarge", &message),
+                        true,
+                    );
                     return refused;
                 }
             };
