@@ -2,6 +2,8 @@
 
 mod connect;
 mod disconnect;
+#[cfg(test)]
+mod fakes;
 mod hello;
 mod history;
 mod join;
