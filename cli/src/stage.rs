@@ -14,6 +14,7 @@ use crate::cloud::{self, Record};
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::handlers::{self, Built};
+use crate::output::Mode;
 use crate::project::Project;
 use crate::token::SigningKey;
 
@@ -141,6 +142,10 @@ pub(crate) async fn build(context: &Context, project: &Project, settings: &Stage
         if ["Compiling", "Blocking", "Downloading", "Updating"].iter().any(|word| line.starts_with(word)) {
             bar.set_message(format!("building the handlers: {line}"));
             output.json_event("build", serde_json::json!({ "line": line }));
+            // The only one of these that may last for minutes and needs something else to end.
+            if output.mode == Mode::Plain && line.starts_with("Blocking") {
+                output.note("build_waits", &format!("building the handlers: {line}"));
+            }
         }
     };
     let built = handlers::build(project, settings.build_profile.name(), output.color(), &on_step).await;

@@ -82,8 +82,8 @@ async fn a_destroy_leaves_nothing() {
     let plan = chat.destroy().await;
 
     assert!(!plan.is_empty());
-    // The end of the connection comes after the end of the API, and must not bring a log group back.
-    alice.closed().await;
+    // The end of a connection that outlived its API must not bring a log group back.
+    alice.close().await;
     assert_eq!(chat.account.everything().await, Vec::<String>::new());
     assert_eq!(chat.status().await["deployed"], false);
     assert!(chat.destroy().await.is_empty(), "there was something left for a second destroy");

@@ -49,7 +49,8 @@ def main():
     names = {function["FunctionName"] for function in aws("lambda", "list-functions")["Functions"]}
     assert {"chat-local-connect", "chat-local-disconnect", "chat-local-on_message"} <= names, names
     with tempfile.NamedTemporaryFile() as answer:
-        event = '{"requestContext":{"connectionId":"x","connectedAt":0},"body":"{}"}'
+        frame = json.dumps({"action": "who", "id": "1", "room": "r"})
+        event = json.dumps({"requestContext": {"connectionId": "x", "connectedAt": 0}, "body": frame})
         invoked = aws("lambda", "invoke", "--function-name", "chat-local-on_message", "--payload", event, answer.name)
         assert invoked["StatusCode"] == 200, invoked
         assert "UNAUTHENTICATED" in Path(answer.name).read_text()

@@ -40,8 +40,7 @@ def refused(code, call, **arguments):
 
 
 def open_as(user):
-    socket = connect(f"{URL}?user={user}", subprotocols=["chat.v1"], open_timeout=SECONDS)
-    return socket, ask(socket, action="hello")["conn"]
+    return connect(f"{URL}?user={user}", subprotocols=["chat.v1"], open_timeout=SECONDS)
 
 
 def ask(socket, **frame):
@@ -54,19 +53,21 @@ def ask(socket, **frame):
 
 def connections():
     gateway = client("apigatewaymanagementapi", f"{ENDPOINT}/{API}/{STAGE}")
-    socket, connection = open_as("boto.alice")
-    seen = gateway.get_connection(ConnectionId=connection)
-    assert seen["ConnectedAt"].tzinfo and seen["Identity"]["SourceIp"] == "127.0.0.1", seen
-    gateway.post_to_connection(ConnectionId=connection, Data=b'{"type":"bye","code":"from boto3"}')
-    assert json.loads(socket.recv(SECONDS))["code"] == "from boto3"
-    error = refused("PayloadTooLargeException", gateway.post_to_connection, ConnectionId=connection, Data=b"x" * 131073)
-    assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 413
-    gateway.delete_connection(ConnectionId=connection)
-    try:
-        socket.recv(SECONDS)
-        raise AssertionError("the connection is still open")
-    except ConnectionClosed:
-        pass
+    with open_as("boto.alice") as socket:
+        connection = ask(socket, action="hello")["conn"]
+        seen = gateway.get_connection(ConnectionId=connection)
+        assert seen["ConnectedAt"].tzinfo and seen["Identity"]["SourceIp"] == "127.0.0.1", seen
+        gateway.post_to_connection(ConnectionId=connection, Data=b'{"type":"bye","code":"from boto3"}')
+        assert json.loads(socket.recv(SECONDS))["code"] == "from boto3"
+        large = {"ConnectionId": connection, "Data": b"x" * 131073}
+        error = refused("PayloadTooLargeException", gateway.post_to_connection, **large)
+        assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 413
+        gateway.delete_connection(ConnectionId=connection)
+        try:
+            socket.recv(SECONDS)
+            raise AssertionError("the connection is still open")
+        except ConnectionClosed:
+            pass
     for call in (gateway.get_connection, gateway.delete_connection):
         refused("GoneException", call, ConnectionId=connection)
     try:
@@ -109,7 +110,8 @@ def functions():
         for statement in policy["Statement"]:
             source = statement["Condition"]["ArnLike"]["AWS:SourceArn"]
             assert f":{API}/" in source, statement
-    event = {"requestContext": {"connectionId": "x", "connectedAt": 0}, "body": "{}"}
+    frame = json.dumps({"action": "who", "id": "1", "room": "r"})
+    event = {"requestContext": {"connectionId": "x", "connectedAt": 0}, "body": frame}
     answer = lambdas.invoke(FunctionName="chat-local-on_message", Payload=json.dumps(event), LogType="Tail")
     assert answer["StatusCode"] == 200 and "FunctionError" not in answer, answer
     body = json.loads(json.loads(answer["Payload"].read())["body"])

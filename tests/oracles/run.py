@@ -1,10 +1,10 @@
 """Lets clients and parsers that nobody here wrote judge the project: boto3, the AWS CLI, the websockets package, the
-AsyncAPI parser, and ministack where its Python is found.
+AsyncAPI parser.
 
     python tests/oracles/run.py [NAME…]
 
 Needs the packages of tests/requirements.txt and tests/package.json and a built chatctl, all of which `cargo xtask test
---only oracles` sees to. Exits with 1 if one of them objects. What cannot run here is named with the reason.
+--only oracles` sees to. Exits with 1 if one of them objects.
 """
 
 import json

@@ -2,6 +2,7 @@
 //! past the judge; waiting has a deadline and says what came instead.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -71,8 +72,10 @@ pub struct Client {
     inbox: Arc<Inbox>,
     reader: JoinHandle<()>,
     judge: Arc<Judge>,
-    ids: u64,
 }
+
+/// Numbers of frames over all clients: two devices of a user must not repeat each other's ids.
+static FRAMES: AtomicU64 = AtomicU64::new(1);
 
 /// What has arrived and nobody has asked for yet.
 #[derive(Default)]
@@ -131,7 +134,7 @@ impl Client {
         let (sink, stream) = socket.split();
         let reader = tokio::spawn(read(stream, Arc::clone(&inbox), Arc::clone(&judge)));
         let user = hail.user.clone().unwrap_or_default();
-        Ok(Self { user, protocol, sink, inbox, reader, judge, ids: 0 })
+        Ok(Self { user, protocol, sink, inbox, reader, judge })
     }
 
     /// Greets, and returns the welcome. `resume` names rooms and the last `seq` that this client has of each.
@@ -332,9 +335,8 @@ impl Client {
     /// Is gone from one moment to the next, like a phone in a tunnel.
     pub fn vanish(self) {}
 
-    fn next_id(&mut self) -> String {
-        self.ids += 1;
-        format!("{}-{}", self.user, self.ids)
+    fn next_id(&self) -> String {
+        format!("{}-{}", self.user, FRAMES.fetch_add(1, Ordering::Relaxed))
     }
 }
 

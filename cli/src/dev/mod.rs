@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use chat_stacks::settings::Endpoint;
 use chat_stacks::status::{self, Status};
-use chat_stacks::{Artifacts, Observed, PlanOptions, StageSettings, plan};
+use chat_stacks::{Action, Artifacts, Observed, Plan, PlanOptions, StageSettings, plan};
 use console::style;
 use serde::Serialize;
 
@@ -21,6 +21,7 @@ use crate::env;
 use crate::error::{CliError, Result};
 use crate::exit_codes::ExitCode;
 use crate::output;
+use crate::output::plan::summary;
 use crate::output::progress::seconds;
 use crate::project::Project;
 use crate::stage::{self, Stage};
@@ -166,12 +167,22 @@ impl Session<'_> {
         let status = if plan.is_empty() {
             status::of(&observed, stack.scope())
         } else {
-            show_plan(self.context, &plan);
+            self.show_plan(&plan);
             carry_out(self.context, &self.stage, &stack, &plan).await?;
             status::of(&self.stage.observe().await?, stack.scope())
         };
         self.announce(&status);
         Ok(())
+    }
+
+    /// The plan. Of a first deploy, which creates everything, the number is enough: each will be named as it is made.
+    fn show_plan(&self, plan: &Plan) {
+        let output = &self.context.output;
+        if plan.count(Action::Create) == plan.steps.len() && output.verbosity == 0 {
+            output.event("plan", serde_json::json!({ "plan": plan }), format!("  {}", summary(plan)));
+        } else {
+            show_plan(self.context, plan);
+        }
     }
 
     /// Tells the web client and the user where the chat is.

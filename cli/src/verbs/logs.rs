@@ -105,7 +105,7 @@ impl Tail {
 }
 
 fn print(context: &Context, line: &LogLine) {
-    let hidden = context.output.verbosity == 0 && is_platform(&line.message);
+    let verbose = context.output.verbosity > 0;
     let time = Timestamp::from_millisecond(line.ts_ms).unwrap_or_default();
     let data = serde_json::json!({
         "time": time,
@@ -113,27 +113,43 @@ fn print(context: &Context, line: &LogLine) {
         "stream": line.stream,
         "message": line.message,
     });
-    if !hidden || context.global.json {
-        context.output.data_event("log", data, render(line, time, &TimeZone::system()));
+    match render(line, time, &TimeZone::system(), verbose) {
+        Some(text) => context.output.data_event("log", data, text),
+        None => context.output.json_event("log", data),
     }
 }
 
-/// What Lambda itself writes around every event. People see it with `-v`.
+/// What Lambda itself writes around every event.
 fn is_platform(message: &str) -> bool {
     ["START RequestId:", "END RequestId:", "REPORT RequestId:", "INIT_START "]
         .iter()
         .any(|start| message.starts_with(start))
 }
 
-fn render(line: &LogLine, time: Timestamp, zone: &TimeZone) -> String {
+/// What a REPORT line says in a few words: `18.93 ms, 16 MB, cold start 8.68 ms`.
+fn report(message: &str) -> Option<String> {
+    let mut fields = message.strip_prefix("REPORT ")?.split('\t').filter_map(|field| field.split_once(": "));
+    let mut find =
+        |name: &str| fields.find(|(field, _)| *field == name).map(|(_, value)| value.trim().to_owned());
+    // In the order in which Lambda writes them.
+    let (duration, memory) = (find("Duration")?, find("Max Memory Used")?);
+    let cold = find("Init Duration").map(|init| format!(", cold start {init}")).unwrap_or_default();
+    Some(format!("{duration}, {memory}{cold}"))
+}
+
+/// A line as people read it. Of Lambda's own lines, which they see with `verbose`, only the durations remain.
+fn render(line: &LogLine, time: Timestamp, zone: &TimeZone, verbose: bool) -> Option<String> {
     let time = time.to_zoned_datetime(zone.clone()).strftime("%H:%M:%S%.3f").to_string();
     let name = format!("{:10}", line.function);
     let text = match serde_json::from_str::<Map<String, Value>>(&line.message) {
         Ok(fields) => structured(fields),
-        Err(_) if is_platform(&line.message) => style(visible(&line.message)).dim().to_string(),
+        Err(_) if is_platform(&line.message) => {
+            let text = if verbose { line.message.clone() } else { report(&line.message)? };
+            style(visible(&text)).dim().to_string()
+        }
         Err(_) => visible(&line.message),
     };
-    format!("{} {} {text}", style(time).dim(), color_of(line.function).apply_to(name))
+    Some(format!("{} {} {text}", style(time).dim(), color_of(line.function).apply_to(name)))
 }
 
 fn color_of(function: &str) -> Style {
@@ -165,8 +181,10 @@ fn structured(mut fields: Map<String, Value>) -> String {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        // Writing to a string does not fail.
-        let _ = write!(rest, " {name}={value}");
+        if !value.is_empty() {
+            // Writing to a string does not fail.
+            let _ = write!(rest, " {name}={value}");
+        }
     }
     if matches!(level.as_str(), "ERROR" | "WARN") && !request.is_empty() {
         let _ = write!(rest, " request={request}");
@@ -185,6 +203,10 @@ mod tests {
     use super::*;
 
     fn shown(message: &str) -> String {
+        rendered(message, false).unwrap()
+    }
+
+    fn rendered(message: &str, verbose: bool) -> Option<String> {
         let line = LogLine {
             ts_ms: 1_796_083_200_123,
             function: "connect",
@@ -193,7 +215,8 @@ mod tests {
             event_id: "e".into(),
         };
         let time = Timestamp::from_millisecond(line.ts_ms).unwrap();
-        console::strip_ansi_codes(&render(&line, time, &TimeZone::UTC)).into_owned()
+        let text = render(&line, time, &TimeZone::UTC, verbose)?;
+        Some(console::strip_ansi_codes(&text).into_owned())
     }
 
     #[test]
@@ -206,6 +229,15 @@ mod tests {
             shown(r#"{"level":"ERROR","requestId":"r","message":"failed"}"#),
             "00:00:00.123 connect    error failed request=r"
         );
+    }
+
+    #[test]
+    fn of_the_lines_of_lambda_the_durations_remain() {
+        let report = "REPORT RequestId: r\tDuration: 1.30 ms\tBilled Duration: 14 ms\tMemory Size: 256 MB\t\
+                      Max Memory Used: 13 MB\tInit Duration: 12.43 ms";
+        assert_eq!(shown(report), "00:00:00.123 connect    1.30 ms, 13 MB, cold start 12.43 ms");
+        assert_eq!(rendered("START RequestId: r Version: 2", false), None);
+        assert!(rendered("START RequestId: r Version: 2", true).unwrap().ends_with("Version: 2"));
     }
 
     #[test]

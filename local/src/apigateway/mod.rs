@@ -86,7 +86,11 @@ const ENDPOINTS: &[Endpoint] = endpoints![
 
 impl ApiGateway {
     pub(crate) fn new(cx: Arc<Context>) -> Result<Arc<Self>, AwsError> {
-        let apis: BTreeMap<String, Api> = cx.store.list(KIND)?.into_iter().collect();
+        let mut apis: BTreeMap<String, Api> = cx.store.list(KIND)?.into_iter().collect();
+        // The cloud may listen on another port than when the API was made.
+        for (id, api) in &mut apis {
+            api.document.insert("apiEndpoint".to_owned(), resources::endpoint(&cx, id));
+        }
         let this = Self { cx, apis: Mutex::default(), serving: RwLock::default() };
         for (id, api) in &apis {
             this.serve(id, Some(api));

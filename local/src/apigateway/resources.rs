@@ -10,6 +10,7 @@ use super::checks::{self, bad_request, conflict, members, not_found, required};
 use super::model::{self, Api, Deployment, Document, Integration, Route, Stage, text};
 use super::{ApiGateway, KIND};
 use crate::call::{Call, Reply};
+use crate::context::Context;
 use crate::error::AwsError;
 use crate::rest::{self, Params, Query};
 
@@ -19,9 +20,8 @@ impl ApiGateway {
         checks::api(&document)?;
         let tags = take_tags(&mut document)?;
         let id = new_id(10);
-        let endpoint = self.cx.endpoint.replacen("http", "ws", 1);
         document.insert("apiId".into(), json!(id));
-        document.insert("apiEndpoint".into(), json!(format!("{endpoint}/{id}")));
+        document.insert("apiEndpoint".into(), endpoint(&self.cx, &id));
         document.insert("createdDate".into(), json!(now()));
         defaults(&mut document, &[("apiKeySelectionExpression", json!("$request.header.x-api-key"))]);
         let api = Api {
@@ -306,6 +306,11 @@ fn stage(api: &mut Api, operation: &str, call: &Call, params: &Params) -> Result
     let shown = shown_stage(&stage);
     api.stages.insert(name.to_owned(), stage);
     if updated { Reply::json(StatusCode::OK, &shown) } else { Ok(Reply::empty(StatusCode::NO_CONTENT)) }
+}
+
+/// Where clients reach an API, without its stage.
+pub(super) fn endpoint(cx: &Context, id: &str) -> Value {
+    json!(format!("{}/{id}", cx.endpoint.replacen("http", "ws", 1)))
 }
 
 /// The document after a create (no id yet) or an update.
