@@ -107,7 +107,7 @@ async fn a_ping_is_answered_and_costs_no_function() {
     let calls = chat.cloud().calls().all();
     assert!(calls.iter().all(|call| call.principal.is_none()), "a function did something: {calls:?}");
     let group = format!("/aws/lambda/{}", chat.function("on_message"));
-    let invoked = async || chat.account.log_messages(&group, "START").await.len();
+    let invoked = async || chat.account.log_messages(&group, r#""START RequestId""#).await.len();
     // Two invocations, of the hello and of the fence, and none between them.
     alice.fence().await;
     until("both are in the log", async || invoked().await >= 2).await;
