@@ -67,7 +67,10 @@ pub(super) fn disconnect(
     context.insert("disconnectReason".into(), json!(reason));
     let mut event = with_variables(serving);
     let headers = json!({ "Host": session.host, "x-api-key": "", "X-Forwarded-For": "", "x-restapi": "" });
+    let multiple =
+        json!({ "Host": [session.host], "x-api-key": [""], "X-Forwarded-For": [""], "x-restapi": [""] });
     event.insert("headers".into(), headers);
+    event.insert("multiValueHeaders".into(), multiple);
     event.insert("isBase64Encoded".into(), json!(false));
     finish(event, context)
 }

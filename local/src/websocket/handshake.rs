@@ -10,14 +10,16 @@ use http::header::{
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::event::{self, Asked};
-use super::session::{self, Session};
+use super::session::{self, Outgoing, Session};
 use super::{WebSockets, new_id};
 use crate::apigateway::{IdentitySource, ServedAuthorizer, Serving, Target};
 use crate::glob;
@@ -53,33 +55,17 @@ impl WebSockets {
             return refusal(StatusCode::FORBIDDEN);
         };
         let user_agent = parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
-        let (mut session, outgoing) =
+        let (session, outgoing) =
             Session::new(new_id(), &serving, host.to_owned(), user_agent.map(str::to_owned));
         let asked = Asked { query: parts.uri.query().unwrap_or_default().to_owned(), headers: parts.headers };
-        let protocol = match self.admit(&serving, &mut session, &asked).await {
-            Ok(protocol) => protocol,
-            Err(Refused(status)) => return refusal(status),
+        // In a task of its own: this future is dropped when the client leaves, but a `$connect` that has begun runs to
+        // its end, and `$disconnect` has to follow it.
+        let opening = self.tasks.spawn(Arc::clone(self).open(serving, session, outgoing, asked, upgrade));
+        let protocol = match opening.await {
+            Ok(Ok(protocol)) => protocol,
+            Ok(Err(Refused(status))) => return refusal(status),
+            Err(_) => return refusal(StatusCode::INTERNAL_SERVER_ERROR),
         };
-
-        let session = Arc::new(session);
-        self.register(&session);
-        let sockets = Arc::clone(self);
-        self.tasks.spawn(async move {
-            let Ok(upgraded) = upgrade.await else {
-                // The client went away before it had its answer; `$connect` has run, so `$disconnect` must.
-                session::end(&sockets, &session, session::ABNORMAL, "").await;
-                return;
-            };
-            let limits = WebSocketConfig::default()
-                .read_buffer_size(BUFFER_BYTES)
-                .write_buffer_size(0)
-                .max_write_buffer_size(4 * MAX_MESSAGE_BYTES)
-                .max_frame_size(Some(MAX_FRAME_BYTES))
-                .max_message_size(Some(MAX_MESSAGE_BYTES));
-            let io = TokioIo::new(upgraded);
-            let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits)).await;
-            session::run(sockets, session, socket, outgoing).await;
-        });
 
         let mut answer = Response::new(Full::default());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -93,6 +79,38 @@ impl WebSockets {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
         }
         answer
+    }
+
+    /// Asks whether the connection may be, and serves it in the background if so. Returns its subprotocol.
+    async fn open(
+        self: Arc<Self>,
+        serving: Arc<Serving>,
+        mut session: Session,
+        outgoing: UnboundedReceiver<Outgoing>,
+        asked: Asked,
+        upgrade: OnUpgrade,
+    ) -> Result<Option<String>, Refused> {
+        let protocol = self.admit(&serving, &mut session, &asked).await?;
+        let session = Arc::new(session);
+        self.register(&session);
+        let sockets = Arc::clone(&self);
+        self.tasks.spawn(async move {
+            let Ok(upgraded) = upgrade.await else {
+                // The client went away before it had its answer; `$connect` has run, so `$disconnect` must.
+                session::end(&sockets, &session, session::ABNORMAL, "").await;
+                return;
+            };
+            let limits = WebSocketConfig::default()
+                .read_buffer_size(BUFFER_BYTES)
+                .write_buffer_size(BUFFER_BYTES)
+                .max_write_buffer_size(4 * MAX_MESSAGE_BYTES)
+                .max_frame_size(Some(MAX_FRAME_BYTES))
+                .max_message_size(Some(MAX_MESSAGE_BYTES));
+            let io = TokioIo::new(upgraded);
+            let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits)).await;
+            session::run(sockets, session, socket, outgoing).await;
+        });
+        Ok(protocol)
     }
 
     /// Lets the authorizer and `$connect` decide. Returns the subprotocol that `$connect` chose.
@@ -166,10 +184,10 @@ impl WebSockets {
         let invoked =
             self.lambda.invoke_from_service(&authorizer.function_arn, SERVICE, &source, event).await;
         let Ok(answer) = invoked else { return Err(failed) };
-        if let Some(kind) = answer.function_error {
-            // A function that fails with the word "Unauthorized" answers 401 by API Gateway's convention.
-            let unauthorized =
-                kind == "Handled" || answer.payload.windows(12).any(|part| part == b"Unauthorized");
+        if answer.function_error.is_some() {
+            // A function that fails with just this message answers 401 by API Gateway's convention.
+            let error: Value = serde_json::from_slice(&answer.payload).unwrap_or_default();
+            let unauthorized = error.get("errorMessage").and_then(Value::as_str) == Some("Unauthorized");
             return Err(if unauthorized { Refused(StatusCode::UNAUTHORIZED) } else { failed });
         }
         let Ok(Value::Object(answer)) = serde_json::from_slice(&answer.payload) else { return Err(failed) };

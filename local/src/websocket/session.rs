@@ -10,10 +10,11 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
 use tokio::io::AsyncReadExt;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::Error as WsError;
+use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
@@ -32,7 +33,9 @@ const CLOSING: Duration = Duration::from_secs(1);
 pub(super) const ABNORMAL: u16 = 1006;
 /// The code of a close frame without a code.
 const NO_STATUS: u16 = 1005;
+const NO_STATUS_REASON: &str = "Client-side close frame status not set";
 const GOING_AWAY: &str = "Going away";
+const DELETED: &str = "Connection closed by the API";
 
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -48,6 +51,7 @@ pub(super) struct Session {
     last_active_ms: AtomicI64,
     outgoing: UnboundedSender<Outgoing>,
     waiting_bytes: AtomicUsize,
+    closing: Notify,
 }
 
 /// What waits to be sent.
@@ -76,6 +80,7 @@ impl Session {
             last_active_ms: AtomicI64::new(now),
             outgoing,
             waiting_bytes: AtomicUsize::new(0),
+            closing: Notify::new(),
         };
         (session, receiver)
     }
@@ -92,7 +97,16 @@ impl Session {
     }
 
     pub(super) fn close(&self) -> Result<(), Unsent> {
-        self.outgoing.send(Outgoing::Close).map_err(|_| Unsent::Gone)
+        self.outgoing.send(Outgoing::Close).map_err(|_| Unsent::Gone)?;
+        self.closing.notify_one();
+        Ok(())
+    }
+
+    /// Returns a while after a close was asked for. What was posted before it has had its time by then: a client that
+    /// reads nothing must not keep its connection.
+    async fn overdue(&self) {
+        self.closing.notified().await;
+        tokio::time::sleep(CLOSING).await;
     }
 
     pub(super) fn last_active_ms(&self) -> i64 {
@@ -166,7 +180,7 @@ async fn converse(
                 Some(Ok(Message::Binary(_))) => return End::ours(CloseCode::Unsupported, "Binary is not supported"),
                 Some(Ok(Message::Close(frame))) => {
                     let (code, reason) = frame
-                        .map_or((NO_STATUS, String::new()), |frame| (frame.code.into(), frame.reason.to_string()));
+                        .map_or((NO_STATUS, NO_STATUS_REASON.to_owned()), |frame| (frame.code.into(), frame.reason.to_string()));
                     // The confirmation was queued by the library; flushing sends it.
                     drop(tokio::time::timeout(CLOSING, socket.flush()).await);
                     return End { code, reason, farewell: None };
@@ -175,6 +189,8 @@ async fn converse(
                 Some(Ok(_)) => drop(socket.flush().await),
                 Some(Err(WsError::Capacity(_))) => return End::ours(CloseCode::Size, "Message too long"),
                 Some(Err(WsError::Utf8(_))) => return End::ours(CloseCode::Invalid, "Invalid UTF-8"),
+                // What the library calls a client that is gone without a close frame.
+                Some(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => return End::lost(),
                 Some(Err(WsError::Protocol(_))) => return End::ours(CloseCode::Protocol, "Protocol error"),
                 Some(Err(_)) | None => return End::lost(),
             },
@@ -184,13 +200,14 @@ async fn converse(
                     sent = send(session, socket, next, outgoing) => sent,
                     () = sockets.stop.cancelled() => return End::ours(CloseCode::Away, GOING_AWAY),
                     () = tokio::time::sleep_until(last) => return End::ours(CloseCode::Away, GOING_AWAY),
+                    () = session.overdue() => return End::ours(CloseCode::Normal, DELETED),
                 };
                 match sent {
                     Ok(true) => {
                         session.touch();
                         idle = Instant::now() + settings.idle_timeout;
                     }
-                    Ok(false) => return End::ours(CloseCode::Normal, "Connection closed by the API"),
+                    Ok(false) => return End::ours(CloseCode::Normal, DELETED),
                     Err(_) => return End::lost(),
                 }
             }
