@@ -151,9 +151,12 @@ async fn expired_items_are_swept() {
         dynamodb.put_item().table_name("things").item("k", text(key)).item("x", at).send().await.unwrap();
     }
     let get = |key| dynamodb.get_item().table_name("things").key("k", text(key)).send();
-    while get("expired").await.unwrap().item().is_some() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let swept = async {
+        while get("expired").await.unwrap().item().is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), swept).await.expect("the expired item stays");
     assert!(get("valid").await.unwrap().item().is_some());
     cloud.shutdown().await;
 }
