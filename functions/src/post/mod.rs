@@ -5,6 +5,8 @@
 
 mod dial;
 mod sign;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
