@@ -36,12 +36,21 @@ impl TimeSource for ClockOff {
 
 impl Caller {
     pub(crate) fn owner(cloud: &Cloud) -> Self {
-        Self::with_keys(cloud, "chatctl", "chatctl")
+        Self::at(&cloud.endpoint())
+    }
+
+    /// The owner of a cloud that may be in another process.
+    pub(crate) fn at(endpoint: &str) -> Self {
+        Self::signing(endpoint, "chatctl", "chatctl")
     }
 
     pub(crate) fn with_keys(cloud: &Cloud, key: &str, secret: &str) -> Self {
+        Self::signing(&cloud.endpoint(), key, secret)
+    }
+
+    fn signing(endpoint: &str, key: &str, secret: &str) -> Self {
         Self {
-            endpoint: cloud.endpoint(),
+            endpoint: endpoint.to_owned(),
             credentials: Credentials::new(key, secret, None, None, "test"),
             attempts: 1,
             clock_offset_s: 0,
@@ -97,6 +106,17 @@ impl Caller {
 
     pub(crate) fn lambda(&self) -> aws_sdk_lambda::Client {
         aws_sdk_lambda::Client::new(&self.config())
+    }
+
+    pub(crate) fn apigateway(&self) -> aws_sdk_apigatewayv2::Client {
+        aws_sdk_apigatewayv2::Client::new(&self.config())
+    }
+
+    /// `@connections` below the given endpoint, which includes the stage.
+    pub(crate) fn connections(&self, endpoint: &str) -> aws_sdk_apigatewaymanagement::Client {
+        aws_sdk_apigatewaymanagement::Client::new(
+            &Self { endpoint: endpoint.to_owned(), ..self.clone() }.config(),
+        )
     }
 
     /// A role that may do what the statements say, with the owner's rights to make it.
