@@ -174,7 +174,7 @@ impl Settings {
                 stage,
                 &["auth", "mode"],
                 format!("stage `{stage}` wants tokens, but nobody can sign one: `auth.public_keys` is empty"),
-                "`chatctl token --new-key` makes a key pair and prints the public half to put here",
+                "`chatctl token --public-key` prints the public half of your key pair, to put here",
             ));
         }
         Ok(())
