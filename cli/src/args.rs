@@ -105,6 +105,9 @@ pub(crate) struct Dev {
 
 #[derive(Args, Debug)]
 pub(crate) struct Plan {
+    /// Exit with 6 instead of 0 if there is something to do
+    #[arg(long)]
+    pub(crate) detailed_exitcode: bool,
     /// Take over resources that have this stage's names but not its tags
     #[arg(long)]
     pub(crate) adopt: bool,

@@ -19,6 +19,9 @@ pub(crate) enum ExitCode {
     Refused = 4,
     /// Some steps were applied, others not; running it again goes on.
     PartlyApplied = 5,
+    /// `--detailed-exitcode`: there is something to do, or to look at. Not Terraform's 2, which a mistyped flag returns
+    /// as well.
+    Changes = 6,
     /// Ctrl-C or SIGTERM.
     Interrupted = 130,
 }
@@ -33,6 +36,7 @@ impl ExitCode {
             Self::Settings => "settings",
             Self::Refused => "refused",
             Self::PartlyApplied => "partly_applied",
+            Self::Changes => "changes",
             Self::Interrupted => "interrupted",
         }
     }
@@ -53,4 +57,5 @@ Exit codes:
   3    settings missing or invalid
   4    refused: a foreign resource, a protected stage, or --yes is missing without a terminal
   5    partly applied: run the same command again to go on
+  6    plan and drift with --detailed-exitcode: there are differences
   130  interrupted";

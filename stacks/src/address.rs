@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use crate::names::Scope;
+use crate::resources;
+
 /// The kinds of resources, in the order in which a plan lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -57,6 +60,23 @@ pub struct Address {
 impl Address {
     pub fn new(kind: Kind, name: impl Into<String>) -> Self {
         Self { kind, name: name.into() }
+    }
+
+    /// What it belongs to, for showing a stage as a tree: a function's role, log group and permissions below the
+    /// function, everything that clients meet below the API.
+    pub fn parent(&self, scope: &Scope) -> Option<Self> {
+        // `connect/authorizer` belongs to `connect`.
+        let owner = self.name.split('/').next().unwrap_or_default();
+        Some(match self.kind {
+            Kind::Table | Kind::Function | Kind::Api => return None,
+            Kind::LogGroup | Kind::Role | Kind::Alias | Kind::Permission => Self::new(Kind::Function, owner),
+            Kind::Policy => Self::new(Kind::Role, owner),
+            Kind::IntegrationResponse => Self::new(Kind::Integration, owner),
+            Kind::RouteResponse => Self::new(Kind::Route, owner),
+            Kind::Authorizer | Kind::Integration | Kind::Route | Kind::Deployment | Kind::Stage => {
+                resources::api::address(scope)
+            }
+        })
     }
 }
 

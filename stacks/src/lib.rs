@@ -27,6 +27,7 @@ mod error;
 mod event;
 mod graph;
 pub mod logs;
+mod mask;
 mod names;
 mod observe;
 mod pace;

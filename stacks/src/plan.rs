@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::address::{Address, Kind};
 use crate::error::Error;
 use crate::graph::Graph;
+use crate::mask;
 use crate::names::Scope;
 use crate::observe::Observed;
 use crate::resource::{Live, Outputs, Resource, Stack};
@@ -206,7 +207,7 @@ fn step(resource: &dyn Resource, live: Option<&Live>, known: &mut Outputs) -> Re
         .filter(|(property, new)| live.is_none() || new.is_none() || *new != old(property))
         .map(|(property, new)| PropertyChange {
             property,
-            old: old(property).cloned(),
+            old: old(property).map(|old| mask::live(property, old, new).into_owned()),
             new: new.cloned(),
             known_after_apply: new.is_none(),
             forces_replacement: live.is_some() && resource.fixed().contains(&property),

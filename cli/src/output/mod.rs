@@ -1,6 +1,7 @@
 //! How anything reaches the user: a live terminal, plain lines, or JSON lines. Results go to standard output, the way
 //! there to standard error, except with `--json`, where both are lines on standard output.
 
+pub(crate) mod changes;
 pub(crate) mod plan;
 pub(crate) mod progress;
 

@@ -32,6 +32,7 @@ pub(crate) async fn run(context: &Context, args: &args::Plan) -> Result<ExitCode
     let options = PlanOptions { adopt: args.adopt, ..PlanOptions::of(&stage.settings) };
     let (_, plan) = stage.plan(context, &options).await?;
     let verbose = context.output.verbosity > 0;
-    context.output.result(&Report { changes: !plan.is_empty(), plan, verbose });
-    Ok(ExitCode::Ok)
+    let changes = !plan.is_empty();
+    context.output.result(&Report { changes, plan, verbose });
+    Ok(if changes && args.detailed_exitcode { ExitCode::Changes } else { ExitCode::Ok })
 }
