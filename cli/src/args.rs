@@ -38,6 +38,9 @@ pub(crate) struct Global {
     /// Settings file [default: stacks/chat.yaml, here or in a directory above]
     #[arg(long, global = true, value_name = "FILE", env = env::SETTINGS, hide_env = true)]
     pub(crate) settings: Option<PathBuf>,
+    /// Take the built handlers from this directory instead of building them
+    #[arg(long, global = true, value_name = "DIR", env = env::HANDLERS, hide_env = true)]
+    pub(crate) handlers: Option<PathBuf>,
     /// Print JSON lines: events, then one result
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -6,6 +6,9 @@ pub(crate) const STAGE: &str = "CHATCTL_STAGE";
 /// Same as `--settings`.
 pub(crate) const SETTINGS: &str = "CHATCTL_SETTINGS";
 
+/// Same as `--handlers`: built handlers, for instance those that another CI job built.
+pub(crate) const HANDLERS: &str = "CHATCTL_HANDLERS";
+
 /// Same as `--port`: the port of the local cloud.
 pub(crate) const PORT: &str = "CHATCTL_PORT";
 

@@ -2,7 +2,7 @@
 //! drew it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,23 @@ pub(crate) async fn build(
     }
     let compiled = steps.iter().filter(|line| line.trim_start().starts_with("Compiling ")).count();
     Ok(Built { binaries: messages.binaries, took: started.elapsed(), compiled, warnings: messages.warnings })
+}
+
+/// Handlers that were built elsewhere: one executable for each function, called as the function.
+pub(crate) fn find(directory: &Path) -> Result<Built> {
+    let mut binaries = BTreeMap::new();
+    for handler in Handler::ALL {
+        let path = directory.join(handler.name());
+        if !path.is_file() {
+            let message = format!("no handler {handler} in {}", directory.display());
+            return Err(CliError::failed("handler_missing", message).help(format!(
+                "`--handlers` wants the directory that holds {}; without it they are built",
+                Handler::ALL.map(Handler::name).join(", ")
+            )));
+        }
+        binaries.insert(handler, path);
+    }
+    Ok(Built { binaries, took: Duration::ZERO, compiled: 0, warnings: String::new() })
 }
 
 fn cargo(project: &Project, profile: &str, color: bool) -> Result<Command> {
@@ -221,6 +238,17 @@ mod tests {
         let error = messages.failure(&[]);
         assert_eq!(error.code, "compile_error");
         assert_eq!(error.details.as_deref(), Some("error[E0425]: x\n"));
+    }
+
+    #[test]
+    fn handlers_that_were_built_elsewhere_must_all_be_there() {
+        let directory = tempfile::tempdir().unwrap();
+        for handler in Handler::ALL {
+            let error = find(directory.path()).unwrap_err();
+            assert_eq!(error.code, "handler_missing");
+            std::fs::write(directory.path().join(handler.name()), "ELF").unwrap();
+        }
+        assert_eq!(find(directory.path()).unwrap().binaries.len(), Handler::ALL.len());
     }
 
     #[test]

@@ -133,6 +133,9 @@ pub(crate) async fn connect(settings: &StageSettings, local: Option<String>) -> 
 
 /// Builds the handlers as the stage wants them, with a spinner for what cargo is doing.
 pub(crate) async fn build(context: &Context, project: &Project, settings: &StageSettings) -> Result<Built> {
+    if let Some(directory) = &context.global.handlers {
+        return handlers::find(directory);
+    }
     if settings.endpoint == Endpoint::Aws {
         handlers::check_host(settings.lambda.architecture.name())?;
     }

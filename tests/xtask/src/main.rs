@@ -15,6 +15,7 @@ cargo xtask <COMMAND>
   steps                               list the checks of `test`
   docs --check                        check links and commands in the documentation
   bench [ARGS…]                       compare with the peer and print the table (see tests/README.md)
+  deploy-bench [ARGS…]                measure deploys at several latencies and print the table
 ";
 
 fn main() -> ExitCode {
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         Some((verb, [flag])) if verb == "docs" && flag == "--check" => docs::check(&root),
-        Some((verb, rest)) if verb == "bench" => steps::bench(&root, rest),
+        Some((verb, rest)) if verb == "bench" => steps::bench(&root, "bench", rest),
+        Some((verb, rest)) if verb == "deploy-bench" => steps::bench(&root, "deploy_bench", rest),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

@@ -63,9 +63,9 @@ pub(crate) fn test(root: &Path, args: &[String]) -> Result<(), String> {
     Err(format!("failed: {}. Run one alone with `cargo xtask test --only {}`", failed.join(", "), failed[0]))
 }
 
-pub(crate) fn bench(root: &Path, args: &[String]) -> Result<(), String> {
+pub(crate) fn bench(root: &Path, bin: &str, args: &[String]) -> Result<(), String> {
     let mut command = cargo(root);
-    call(command.args(["run", "--release", "-p", "chat-tests", "--bin", "bench", "--"]).args(args))
+    call(command.args(["run", "--release", "-p", "chat-tests", "--bin", bin, "--"]).args(args))
 }
 
 fn parse(args: &[String]) -> Result<(Vec<&str>, bool), String> {
