@@ -71,6 +71,12 @@ pub(crate) enum Verb {
     Logs(Logs),
     /// Delete a stage
     Destroy(Destroy),
+    /// Show who changed a stage, when and how it ended
+    History(History),
+    /// Let a stage serve what it served after an earlier run
+    Rollback(Rollback),
+    /// Take a stage's lock away from a run that died or hangs
+    Unlock(Unlock),
     /// Sign a token for a user of a stage with `auth.mode: token`
     Token(Token),
     /// Start, stop and look at the cloud on this machine
@@ -118,11 +124,34 @@ pub(crate) struct Plan {
     pub(crate) cloud: CloudPort,
 }
 
+/// What to do when somebody else changes the stage.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct LockWait {
+    /// Seconds to wait while somebody else changes the stage; 0 says at once who does
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(crate) lock_timeout: u64,
+}
+
+/// How to check that the chat answers after a change.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct Verify {
+    /// Do not connect to the chat to see that it answers
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+    /// If the chat does not answer, leave it so instead of going back to what served before
+    #[arg(long, conflicts_with = "no_verify")]
+    pub(crate) no_rollback: bool,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Deploy {
     /// Take over resources that have this stage's names but not its tags
     #[arg(long)]
     pub(crate) adopt: bool,
+    #[command(flatten)]
+    pub(crate) verify: Verify,
+    #[command(flatten)]
+    pub(crate) lock: LockWait,
     #[command(flatten)]
     pub(crate) cloud: CloudPort,
 }
@@ -165,6 +194,39 @@ pub(crate) struct Destroy {
     /// Switch a table's deletion protection off first
     #[arg(long)]
     pub(crate) drop_deletion_protection: bool,
+    #[command(flatten)]
+    pub(crate) lock: LockWait,
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct History {
+    /// How many runs, from the newest on
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rollback {
+    /// Run of the history to go back to [default: the last good one that served something else]
+    #[arg(long, value_name = "N")]
+    pub(crate) to: Option<u64>,
+    #[command(flatten)]
+    pub(crate) verify: Verify,
+    #[command(flatten)]
+    pub(crate) lock: LockWait,
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Unlock {
+    /// Why, for the history and for whoever loses the lock
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
     #[command(flatten)]
     pub(crate) cloud: CloudPort,
 }
@@ -230,6 +292,9 @@ impl Verb {
             Self::Outputs(_) => "outputs",
             Self::Logs(_) => "logs",
             Self::Destroy(_) => "destroy",
+            Self::History(_) => "history",
+            Self::Rollback(_) => "rollback",
+            Self::Unlock(_) => "unlock",
             Self::Token(_) => "token",
             Self::Local { verb: Local::Up(_) } => "local up",
             Self::Local { verb: Local::Down } => "local down",
@@ -245,6 +310,7 @@ impl Verb {
             Self::Dev(_)
                 | Self::Deploy(_)
                 | Self::Destroy(_)
+                | Self::Rollback(_)
                 | Self::Logs(_)
                 | Self::Local { verb: Local::Up(_) }
         )

@@ -3,7 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Global;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::output::Output;
 use crate::project::Project;
 
@@ -17,6 +17,14 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Does something that leaves nothing to finish when the user wants to stop.
+    pub(crate) async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            result = work => result,
+            () = self.stop.cancelled() => Err(CliError::interrupted()),
+        }
+    }
+
     pub(crate) fn project(&self) -> Result<Project> {
         Project::find(self.global.settings.as_deref())
     }

@@ -22,6 +22,14 @@ pub(crate) const STATE_DIR: &str = "CHATCTL_STATE_DIR";
 /// Cargo itself, as `cargo run` sets it. Default: `cargo` from the search path.
 pub(crate) const CARGO: &str = "CARGO";
 
+/// What GitHub Actions says of the run: <https://docs.github.com/actions/reference/variables-reference>.
+pub(crate) const GITHUB_SERVER: &str = "GITHUB_SERVER_URL";
+pub(crate) const GITHUB_REPOSITORY: &str = "GITHUB_REPOSITORY";
+pub(crate) const GITHUB_RUN: &str = "GITHUB_RUN_ID";
+
+/// The address of the run as GitLab, Buildkite, CircleCI and Jenkins say it.
+pub(crate) const CI_RUNS: [&str; 4] = ["CI_JOB_URL", "BUILDKITE_BUILD_URL", "CIRCLE_BUILD_URL", "BUILD_URL"];
+
 /// Set to anything: no colours (<https://no-color.org>).
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
 

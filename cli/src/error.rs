@@ -205,6 +205,19 @@ impl From<chat_stacks::Error> for CliError {
             Error::TimedOut { .. } => Self::failed("timed_out", text),
             Error::Unhealthy { .. } => Self::failed("unhealthy", text),
             Error::Artifact { .. } => Self::failed("artifact", text),
+            Error::Locked { .. } => Self::refused("locked", text),
+            Error::Overtaken { .. } => Self::refused("overtaken", text),
+            Error::CannotRollBack { .. } => Self::refused("cannot_roll_back", text),
+            Error::Unverified { url, saw, logs, .. } => {
+                let message = format!("the chat at {url} does not answer as it should: {saw}");
+                let mut cli = Self::new(ExitCode::Unverified, "unverified", message);
+                let lines = logs.iter().map(|line| format!("{}: {}", line.function, line.message));
+                let lines: Vec<String> = lines.collect();
+                cli.details = (!lines.is_empty()).then(|| lines.join("\n"));
+                cli
+            }
+            Error::HalfMoved { .. } => Self::new(ExitCode::PartlyApplied, "half_moved", text),
+            Error::LockLost { .. } => Self::new(ExitCode::PartlyApplied, "lock_lost", text),
             Error::NotDeployed { .. } => Self::failed("not_deployed", text),
             Error::Bug(_) => Self::failed("bug", text),
         };

@@ -22,6 +22,8 @@ pub(crate) enum ExitCode {
     /// `--detailed-exitcode`: there is something to do, or to look at. Not Terraform's 2, which a mistyped flag returns
     /// as well.
     Changes = 6,
+    /// What was deployed does not answer; what served before serves again, if the message says so.
+    Unverified = 7,
     /// Ctrl-C or SIGTERM.
     Interrupted = 130,
 }
@@ -37,6 +39,7 @@ impl ExitCode {
             Self::Refused => "refused",
             Self::PartlyApplied => "partly_applied",
             Self::Changes => "changes",
+            Self::Unverified => "unverified",
             Self::Interrupted => "interrupted",
         }
     }
@@ -58,4 +61,5 @@ Exit codes:
   4    refused: a foreign resource, a protected stage, or --yes is missing without a terminal
   5    partly applied: run the same command again to go on
   6    plan and drift with --detailed-exitcode: there are differences
+  7    not verified: the chat did not answer after the change, which was taken back if the message says so
   130  interrupted";

@@ -21,6 +21,7 @@ mod stage;
 mod time;
 mod token;
 mod verbs;
+mod who;
 
 use std::process;
 
@@ -81,6 +82,9 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<ExitCode> {
             Verb::Outputs(args) => verbs::outputs::run(context, args).await,
             Verb::Logs(args) => verbs::logs::run(context, args).await,
             Verb::Destroy(args) => verbs::destroy::run(context, args).await,
+            Verb::History(args) => verbs::history::run(context, args).await,
+            Verb::Rollback(args) => verbs::rollback::run(context, args).await,
+            Verb::Unlock(args) => verbs::unlock::run(context, args).await,
             Verb::Token(args) => verbs::token::run(context, args),
             Verb::Local { verb } => verbs::local::run(context, verb).await,
             Verb::Completions(args) => verbs::completions::run(context, args),

@@ -24,6 +24,14 @@ pub(crate) struct SigningKey {
 }
 
 impl SigningKey {
+    /// The stage's key pair, if it is here.
+    pub(crate) fn existing(project: &Project, stage: &StageName) -> Result<Option<Self>> {
+        if !project.state("keys").join(format!("{stage}.pk8")).exists() {
+            return Ok(None);
+        }
+        Self::of_stage(project, stage).map(Some)
+    }
+
     /// Reads the stage's key pair, or makes it on first use.
     pub(crate) fn of_stage(project: &Project, stage: &StageName) -> Result<Self> {
         let dir = project.state("keys");

@@ -27,6 +27,8 @@ use crate::resources;
 pub struct Outcome {
     pub done: Vec<Address>,
     pub elapsed_ms: u64,
+    #[serde(skip)]
+    pub(crate) outputs: Outputs,
 }
 
 /// Carries out `plan`, which must be of this `stack`. When a step fails or `cancel` is triggered, what is in flight is
@@ -162,6 +164,9 @@ impl Surroundings<'_> {
             // It went with what contained it.
             _ if step.deleted_with.is_some() => Ok(Values::new()),
             _ => match &step.live {
+                Some(live) if phase == Phase::DeleteReplaced => {
+                    resources::retire(&cx, resource.kind, live).await.map(|()| Values::new())
+                }
                 Some(live) => resources::delete(&cx, resource.kind, live).await.map(|()| Values::new()),
                 None => Err(Error::bug(format!("{resource} is deleted but was not observed"))),
             },
@@ -173,9 +178,7 @@ impl Surroundings<'_> {
         let resource = self.stack.get(&step.resource);
         let resource =
             resource.ok_or_else(|| Error::bug(format!("{} is not in the stack", step.resource)))?;
-        // A replacement is made as if there were nothing.
-        let live = step.live.as_ref().filter(|_| step.action != Action::Replace);
-        resource.converge(cx, live).await
+        resource.converge(cx, step.live.as_ref()).await
     }
 
     fn record(
@@ -233,7 +236,7 @@ impl Progress {
         if !self.skipped.is_empty() {
             return Err(Error::Cancelled { skipped: self.skipped });
         }
-        Ok(Outcome { done: self.done, elapsed_ms: millis(elapsed) })
+        Ok(Outcome { done: self.done, elapsed_ms: millis(elapsed), outputs: self.outputs })
     }
 }
 

@@ -1,12 +1,14 @@
 //! The short path for code that changed and nothing else: publish, wait, move the alias. Three calls for a changed
 //! function, one for an unchanged one; connections stay open.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_lambda::types::Architecture;
 use chat_functions::contract::Handler;
 use futures_util::future::try_join_all;
 
 use crate::address::{Address, Kind};
-use crate::artifact::{Artifact, Artifacts};
+use crate::artifact::Artifacts;
 use crate::aws::Aws;
 use crate::call::{Cx, Locks, OrAbsent};
 use crate::error::Error;
@@ -15,24 +17,70 @@ use crate::names::Scope;
 use crate::resource::Outputs;
 use crate::resources::{alias, function};
 
-/// Cuts every function over whose code differs from its artifact, all at the same time, and names them.
-///
-/// # Errors
-/// [`Error::NotDeployed`] if a function is missing. A function that fails goes on serving its old version.
-pub async fn cut_over(aws: &Aws, scope: &Scope, artifacts: &Artifacts) -> Result<Vec<Handler>, Error> {
-    let locks = Locks::default();
-    let moves = artifacts.iter().map(|(handler, artifact)| one(aws, scope, &locks, *handler, artifact));
-    Ok(try_join_all(moves).await?.into_iter().flatten().collect())
+/// A function whose code differs from its artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    pub handler: Handler,
+    architecture: String,
 }
 
-async fn one(
+/// Finds the functions whose code differs from their artifacts, all at the same time.
+///
+/// # Errors
+/// [`Error::NotDeployed`] if a function is missing.
+pub async fn changed(aws: &Aws, scope: &Scope, artifacts: &Artifacts) -> Result<Vec<Changed>, Error> {
+    let looks = artifacts.iter().map(|(handler, artifact)| {
+        with_cx(aws, scope, *handler, async move |cx| {
+            let name = scope.function(*handler);
+            let serving = cx
+                .call("GetFunctionConfiguration", || {
+                    aws.lambda.get_function_configuration().function_name(&name).qualifier(alias::NAME).send()
+                })
+                .await
+                .or_absent("ResourceNotFoundException")?;
+            let Some(serving) = serving else {
+                return Err(Error::NotDeployed {
+                    app: scope.app.to_string(),
+                    stage: scope.stage.to_string(),
+                });
+            };
+            let architecture = serving.architectures().first().map_or("x86_64", Architecture::as_str);
+            let is_same = serving.code_sha256.as_deref() == Some(artifact.sha256());
+            Ok((!is_same).then(|| Changed { handler: *handler, architecture: architecture.to_owned() }))
+        })
+    });
+    Ok(try_join_all(looks).await?.into_iter().flatten().collect())
+}
+
+/// Cuts functions over to their artifacts, all at the same time. Returns the versions that serve now. A function that
+/// fails goes on serving its old version.
+pub async fn cut_over(
     aws: &Aws,
     scope: &Scope,
-    locks: &Locks,
+    changed: &[Changed],
+    artifacts: &Artifacts,
+) -> Result<BTreeMap<String, String>, Error> {
+    let moves = changed.iter().map(|Changed { handler, architecture }| {
+        with_cx(aws, scope, *handler, async move |cx| {
+            let name = scope.function(*handler);
+            let artifact = artifacts.get(handler);
+            let artifact =
+                artifact.ok_or_else(|| Error::bug(format!("the handler {handler} is not built")))?;
+            let version = function::upload(cx, &name, artifact, architecture).await?;
+            alias::move_to(cx, &name, &version).await?;
+            Ok((handler.name().to_owned(), version))
+        })
+    });
+    Ok(try_join_all(moves).await?.into_iter().collect())
+}
+
+async fn with_cx<T>(
+    aws: &Aws,
+    scope: &Scope,
     handler: Handler,
-    artifact: &Artifact,
-) -> Result<Option<Handler>, Error> {
-    let events = Events::none();
+    work: impl AsyncFnOnce(&Cx<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let (events, locks) = (Events::none(), Locks::default());
     let address = Address::new(Kind::Function, handler.name());
     let cx = Cx {
         aws,
@@ -40,26 +88,7 @@ async fn one(
         address: Some(address.clone()),
         outputs: Outputs::default(),
         events: &events,
-        locks,
+        locks: &locks,
     };
-    let name = scope.function(handler);
-    let change = async {
-        let serving = cx
-            .call("GetFunctionConfiguration", || {
-                aws.lambda.get_function_configuration().function_name(&name).qualifier(alias::NAME).send()
-            })
-            .await
-            .or_absent("ResourceNotFoundException")?;
-        let Some(serving) = serving else {
-            return Err(Error::NotDeployed { app: scope.app.to_string(), stage: scope.stage.to_string() });
-        };
-        if serving.code_sha256.as_deref() == Some(artifact.sha256()) {
-            return Ok(None);
-        }
-        let architecture = serving.architectures().first().map_or("x86_64", Architecture::as_str);
-        let version = function::upload(&cx, &name, artifact, architecture).await?;
-        alias::move_to(&cx, &name, &version).await?;
-        Ok(Some(handler))
-    };
-    change.await.map_err(|error| error.at(&address))
+    work(&cx).await.map_err(|error| error.at(&address))
 }

@@ -29,7 +29,7 @@ pub enum Error {
     Apply { failed: Vec<(Address, Error)>, skipped: Vec<Address> },
 
     /// The run was asked to stop; what was in flight was finished.
-    #[error("stopped before {} of the plan's steps; run the same command again to go on", .skipped.len())]
+    #[error("stopped before {}; run the same command again to go on", before_what(.skipped))]
     Cancelled { skipped: Vec<Address> },
 
     /// AWS did not get there in time.
@@ -51,6 +51,36 @@ pub enum Error {
     /// The stage has not been deployed.
     #[error("nothing is deployed for app {app}, stage {stage}; `chatctl deploy --stage {stage}` does it")]
     NotDeployed { app: String, stage: String },
+
+    /// Somebody else changes the stage.
+    #[error("stage {stage} is locked by {holder}")]
+    Locked { stage: String, holder: Box<crate::ledger::Holder>, remaining_s: u64 },
+
+    /// Somebody else changed the stage after it was observed for this run.
+    #[error("stage {stage} was changed since it was looked at, by {by}")]
+    Overtaken { stage: String, by: String },
+
+    /// The lock went to somebody else while this run was at work.
+    #[error("this run lost its lock and began nothing more: {to}{}", left_out(.skipped))]
+    LockLost { to: String, skipped: Vec<Address> },
+
+    /// There is nothing to go back to.
+    #[error("cannot roll back: {why}")]
+    CannotRollBack { why: String },
+
+    /// What was deployed does not answer.
+    #[error("the chat at {url} does not answer as it should: {saw}{}", lines(.logs))]
+    Unverified {
+        url: String,
+        saw: String,
+        /// What the functions logged meanwhile.
+        logs: Vec<crate::logs::LogLine>,
+        aftermath: Box<crate::change::Aftermath>,
+    },
+
+    /// A rollback that moved a part of the pointers and could not move it back.
+    #[error("{error}; moved already and not moved back: {}", .stuck.join(", "))]
+    HalfMoved { error: Box<Error>, stuck: Vec<String> },
 
     /// A mistake in this program.
     #[error("internal error: {0}; please report it")]
@@ -87,6 +117,20 @@ impl Error {
                 let help = failed.iter().find_map(|(_, error)| error.help()).unwrap_or_default();
                 Some(format!("{help}\nrun the same command again to go on from here").trim().to_owned())
             }
+            Self::Locked { stage, remaining_s, .. } => Some(format!(
+                "`--lock-timeout 600` waits until it is done; a holder that died is taken over when its lease expires, \
+                 in {remaining_s} s at the latest; `chatctl unlock --stage {stage} --reason \"...\"` ends it now"
+            )),
+            Self::Overtaken { .. } => Some("run the same command again: it plans anew".to_owned()),
+            Self::CannotRollBack { .. } => {
+                Some("`chatctl history` shows what there is to go back to".to_owned())
+            }
+            Self::Unverified { aftermath, .. } => Some(aftermath.to_string()),
+            Self::HalfMoved { .. } => Some("run the same command again".to_owned()),
+            Self::LockLost { .. } => Some(
+                "what it did stays; once the other run is over, run the same command again to go on"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
@@ -98,6 +142,24 @@ fn on(resource: Option<&Address>) -> String {
 
 fn list(refusals: &[Refusal]) -> String {
     refusals.iter().map(|refusal| format!("  {refusal}")).collect::<Vec<_>>().join("\n")
+}
+
+fn lines(logs: &[crate::logs::LogLine]) -> String {
+    logs.iter().map(|line| format!("\n{}: {}", line.function, line.message)).collect()
+}
+
+fn before_what(skipped: &[Address]) -> String {
+    match skipped.len() {
+        0 => "it was seen whether the chat answers".to_owned(),
+        steps => format!("{steps} of the plan's steps"),
+    }
+}
+
+fn left_out(skipped: &[Address]) -> String {
+    if skipped.is_empty() {
+        return String::new();
+    }
+    format!("\nskipped: {}", skipped.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
 fn partly(failed: &[(Address, Error)], skipped: &[Address]) -> String {

@@ -4,7 +4,9 @@ use serde::Serialize;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::address::Address;
+use crate::ledger::Holder;
 use crate::plan::Action;
+use crate::pointers::Move;
 
 /// One thing that happened. Serialised, it is one JSON object tagged by `event`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -42,6 +44,27 @@ pub enum Event {
     Skipped {
         resource: Address,
         action: Action,
+        reason: String,
+    },
+    /// Somebody else changes the stage, and this run waits for that to end.
+    LockWaiting {
+        holder: Holder,
+        remaining_s: u64,
+    },
+    /// A client connects to what was deployed.
+    Verifying {
+        url: String,
+    },
+    Verified {
+        seen: String,
+    },
+    /// What was deployed did not stand the verification, so what served before serves again.
+    PointedBack {
+        moves: Vec<Move>,
+    },
+    /// This run goes on in place of one that died.
+    LockTakenOver {
+        from: Holder,
         reason: String,
     },
 }

@@ -2,16 +2,18 @@
 //! runs, so this finds left-overs of killed runs and parts that are no longer declared as well.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use crate::address::Address;
+use crate::address::{Address, Kind};
+use crate::apply::Outcome;
 use crate::aws::Aws;
 use crate::call::{Cx, Locks};
 use crate::error::Error;
 use crate::event::Events;
 use crate::names::Scope;
-use crate::resource::{Live, Outputs};
+use crate::resource::{Live, Outputs, Resource, Stack};
 use crate::resources;
 
 /// Everything of one stage that exists, by address.
@@ -30,6 +32,27 @@ impl Observed {
     /// Whether nothing of the stage exists.
     pub fn is_empty(&self) -> bool {
         !self.0.values().any(|live| live.owned)
+    }
+
+    /// What is there once `stack` was applied without a failure: everything as it is declared, with the outputs that
+    /// the calls gave. It saves a second observation.
+    pub fn after(stack: &Stack, outcome: &Outcome) -> Self {
+        let scope = stack.scope();
+        let live = |resource: &Arc<dyn Resource>| {
+            let (address, desired) = (resource.address(), resource.desired(&outcome.outputs));
+            let outputs = outcome.outputs.all(&address);
+            let id = match (address.kind, outputs.get("id")) {
+                (_, Some(id)) => id.clone(),
+                (Kind::Table, None) => scope.table(),
+                (Kind::LogGroup, None) => format!("/aws/lambda/{}", scope.named(&address.name)),
+                (Kind::Stage, None) => scope.stage.to_string(),
+                (_, None) => scope.named(&address.name),
+            };
+            let properties =
+                desired.iter().filter_map(|(name, value)| Some((name, value?.clone()))).collect();
+            (address, Live { id, properties, outputs, owned: true })
+        };
+        stack.resources().iter().map(live).collect()
     }
 
     pub(crate) fn outputs(&self) -> Outputs {

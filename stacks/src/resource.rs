@@ -66,6 +66,10 @@ impl Outputs {
         self.0.get(address)?.get(name).map(String::as_str)
     }
 
+    pub(crate) fn all(&self, address: &Address) -> Values {
+        self.0.get(address).cloned().unwrap_or_default()
+    }
+
     pub(crate) fn insert(&mut self, address: Address, values: Values) {
         self.0.insert(address, values);
     }
@@ -130,6 +134,11 @@ impl Stack {
 
     pub fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    /// Whether nothing is declared.
+    pub fn is_empty(&self) -> bool {
+        self.resources.is_empty()
     }
 
     pub(crate) fn resources(&self) -> &[Arc<dyn Resource>] {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use chat_local::{Cloud, CloudConfig};
 use chat_stacks::{
-    Artifacts, Aws, Events, Plan, PlanOptions, Settings, Stack, StageSettings, StaticCredentials, Target,
+    Artifacts, Aws, Events, Outcome, Plan, PlanOptions, Settings, Stack, StageSettings, StaticCredentials,
+    Target,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -25,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// A deployed chat.
 pub struct Chat {
     cloud: Arc<Cloud>,
-    aws: Aws,
+    aws: Arc<Aws>,
     stage: StageSettings,
     url: String,
     judge: Arc<Judge>,
@@ -106,7 +107,7 @@ impl Builder {
         Chat {
             account: Account::of(&cloud.endpoint()),
             cloud: Arc::new(cloud),
-            aws,
+            aws: Arc::new(aws),
             stage,
             url: String::new(),
             judge: Arc::new(Judge::of_project()),
@@ -159,6 +160,11 @@ impl Chat {
 
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The connection that deploys go through.
+    pub fn aws(&self) -> &Arc<Aws> {
+        &self.aws
     }
 
     pub fn table(&self) -> String {
@@ -223,12 +229,25 @@ impl Chat {
         self.bring_to(&Stack::empty(self.stage.scope())).await
     }
 
+    /// Deploys these handlers, and returns what apply says of it.
+    pub async fn deploy_and_tell(&self, artifacts: &Artifacts) -> (Stack, Outcome) {
+        let identity = self.aws.identity().await.unwrap_or_else(|why| panic!("{why}"));
+        let stack =
+            chat_stacks::chat::stack(&self.stage, identity, artifacts).unwrap_or_else(|why| panic!("{why}"));
+        let outcome = self.apply(&stack, &self.plan_of(&stack).await).await;
+        (stack, outcome)
+    }
+
     async fn bring_to(&self, stack: &Stack) -> Plan {
         let plan = self.plan_of(stack).await;
-        let applied =
-            chat_stacks::apply(&self.aws, stack, &plan, &Events::none(), &CancellationToken::new()).await;
-        applied.unwrap_or_else(|why| panic!("{why}"));
+        self.apply(stack, &plan).await;
         plan
+    }
+
+    async fn apply(&self, stack: &Stack, plan: &Plan) -> Outcome {
+        let applied =
+            chat_stacks::apply(&self.aws, stack, plan, &Events::none(), &CancellationToken::new()).await;
+        applied.unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// What `chatctl status` shows.

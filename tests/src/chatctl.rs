@@ -1,15 +1,21 @@
 //! The real command line as a process, with a project and a state directory of its own.
 
-use std::io::{BufRead, BufReader};
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use chat_local::Rule;
+use chat_stacks::Handler;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::PATIENCE;
@@ -53,7 +59,60 @@ impl Chatctl {
             .env("CHATCTL_SETTINGS", self.folder.path().join("chat.yaml"))
             .env("CHATCTL_STATE_DIR", self.state())
             .stdin(Stdio::null());
+        let cargo = self.folder.path().join("cargo");
+        if cargo.exists() {
+            command.env("CARGO", cargo);
+        }
         command
+    }
+
+    /// From now on these are the handlers, as if cargo had just built them.
+    pub fn build(&self, binaries: &BTreeMap<Handler, PathBuf>) {
+        let messages = binaries.iter().map(|(handler, path)| {
+            let target = json!({"name": handler.name(), "kind": ["bin"]});
+            json!({"reason": "compiler-artifact", "target": target, "executable": path}).to_string()
+        });
+        let messages: Vec<String> = messages.collect();
+        let (cargo, built) = (self.folder.path().join("cargo"), self.folder.path().join("built.json"));
+        std::fs::write(&built, messages.join("\n") + "\n").expect("no room for messages");
+        std::fs::write(&cargo, format!("#!/bin/sh\ncat '{}'\n", built.display()))
+            .expect("no room for a script");
+        std::fs::set_permissions(&cargo, Permissions::from_mode(0o755)).expect("a file of ours");
+    }
+
+    /// A place for files that go with the project.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts a cloud in the background whose faults can be set, and returns its endpoint.
+    pub fn cloud(&self) -> String {
+        let settings = self.folder.path().join("cloud.json");
+        std::fs::write(&settings, r#"{"allow_fault_requests": true}"#).expect("no room for settings");
+        let settings = settings.display().to_string();
+        let data = self.data(&["local", "up", "--detach", "--port", "0", "--cloud-settings", &settings]);
+        data["endpoint"].as_str().map(str::to_owned).unwrap_or_else(|| panic!("no endpoint in {data}"))
+    }
+
+    /// Sets the faults of the cloud that [`cloud`](Self::cloud) started.
+    pub fn faults(&self, endpoint: &str, rules: &[Rule]) {
+        let address = endpoint.trim_start_matches("http://");
+        let body = json!(rules).to_string();
+        let mut stream = TcpStream::connect(address).unwrap_or_else(|why| panic!("{address}: {why}"));
+        let request = format!(
+            "PUT /_local/faults HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap_or_else(|why| panic!("{why}"));
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap_or_else(|why| panic!("{why}"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// Runs a verb with `--json`, and returns its exit code and every line.
+    pub fn lines(&self, args: &[&str]) -> (i32, Vec<Value>) {
+        let mut command = self.command(&[args, &["--json"]].concat());
+        lines_of(command.output().unwrap_or_else(|why| panic!("chatctl {args:?}: {why}")))
     }
 
     /// Runs a verb to its end.
@@ -124,6 +183,16 @@ impl Drop for Chatctl {
             let _ = child.wait();
         }
     }
+}
+
+/// Exit code and lines of a run with `--json`.
+pub fn lines_of(output: Output) -> (i32, Vec<Value>) {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}"));
+    let lines = text.lines().map(parse).collect();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said, "", "standard error is empty with --json");
+    (output.status.code().unwrap_or(-1), lines)
 }
 
 /// Builds `chatctl` as it is in this working tree. Within `cargo test --workspace` it is built already.

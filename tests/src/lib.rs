@@ -23,7 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use account::Account;
 pub use chat::{Builder, Chat, until, within};
-pub use chatctl::Chatctl;
+pub use chatctl::{Chatctl, lines_of};
 pub use client::{Client, Hail, PATIENCE, Refused, Sent};
 pub use judge::{Judge, Sender};
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use chat_stacks::settings::Endpoint;
 use chat_stacks::status::{self, Status};
-use chat_stacks::{Action, Artifacts, Observed, Plan, PlanOptions, StageSettings, plan};
+use chat_stacks::{Action, Artifacts, Plan, PlanOptions, StageSettings, plan};
 use console::style;
 use serde::Serialize;
 
@@ -24,12 +24,18 @@ use crate::output;
 use crate::output::plan::summary;
 use crate::output::progress::seconds;
 use crate::project::Project;
-use crate::stage::{self, Stage};
-use crate::verbs::deploy::{carry_out, show_plan};
+use crate::stage::{self, Seen, Stage, again_if_overtaken};
+use crate::verbs::deploy::show_plan;
 use crate::verbs::logs::Tail;
 use host::Host;
 use watch::{Changes, Watch};
 use web::{WebConfig, WebServer};
+
+/// What the ledger calls changes that are made here.
+const VERB: &str = "dev";
+
+/// How long a change waits for another run that changes the stage: as long as a run that died keeps its lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(70);
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -111,19 +117,32 @@ async fn session(context: &Context, args: &Dev, started: Instant, slot: &mut Opt
     let prepare = async {
         let host = slot.insert(Host::start(context, &project, args.cloud.port, args.fresh).await?);
         let stage = Stage::of_cloud(&project, &settings, host.record().clone()).await?;
-        let observed = stage.observe().await?;
-        Ok::<_, CliError>((stage, observed))
+        let ((), seen) = stage.look(context, LOCK_PATIENCE, async { Ok(()) }).await?;
+        Ok::<_, CliError>((stage, seen))
     };
     let (artifacts, prepared) = tokio::join!(build, prepare);
-    let (stage, observed) = prepared?;
+    let (stage, seen) = prepared?;
     let host = slot.as_ref();
 
-    let mut session = Session { context, project: &project, stage, web, args, started, ready: false, watch };
+    let mut session = Session {
+        context,
+        project: &project,
+        stage,
+        web,
+        args,
+        started,
+        ready: false,
+        url: String::new(),
+        watch,
+    };
     match artifacts {
-        Ok(artifacts) => session.deploy(&artifacts, observed).await?,
+        Ok(artifacts) => match session.deploy(&artifacts, seen).await {
+            Err(error) if error.code == "overtaken" => session.deploy_again().await?,
+            result => result?,
+        },
         Err(error) => {
             session.build_failed(&error);
-            let status = status::of(&observed, &session.stage.settings.scope());
+            let status = status::of(&seen.observed, &session.stage.settings.scope());
             if status.deployed {
                 session.announce(&status);
             }
@@ -155,21 +174,24 @@ struct Session<'a> {
     started: Instant,
     /// Whether the addresses have been printed.
     ready: bool,
+    /// Where clients connect, once that is known.
+    url: String,
     watch: Watch,
 }
 
 impl Session<'_> {
     /// Plans against what was observed, and applies.
-    async fn deploy(&mut self, artifacts: &Artifacts, observed: Observed) -> Result<()> {
+    async fn deploy(&mut self, artifacts: &Artifacts, seen: Seen) -> Result<()> {
         let identity = self.stage.aws.identity().await?;
         let stack = chat_stacks::chat::stack(&self.stage.settings, identity, artifacts)?;
-        let plan = plan(&stack, &observed, &PlanOptions::of(&self.stage.settings))?;
+        let plan = plan(&stack, &seen.observed, &PlanOptions::of(&self.stage.settings))?;
         let status = if plan.is_empty() {
-            status::of(&observed, stack.scope())
+            status::of(&seen.observed, stack.scope())
         } else {
             self.show_plan(&plan);
-            carry_out(self.context, &self.stage, &stack, &plan).await?;
-            status::of(&self.stage.observe().await?, stack.scope())
+            let verification = self.stage.verification(crate::args::Verify::default())?;
+            let done = self.stage.carry_out(self.context, VERB, seen, &stack, &plan, verification).await?;
+            status::of(&done.observed, stack.scope())
         };
         self.announce(&status);
         Ok(())
@@ -188,6 +210,7 @@ impl Session<'_> {
     /// Tells the web client and the user where the chat is.
     fn announce(&mut self, status: &Status) {
         let Some(url) = status.websocket_url.clone() else { return };
+        self.url.clone_from(&url);
         let settings = &self.stage.settings;
         self.web.configure(WebConfig {
             url: url.clone(),
@@ -229,9 +252,10 @@ impl Session<'_> {
         let started = Instant::now();
         let built = stage::build(self.context, self.project, &self.stage.settings).await?;
         let artifacts = stage::pack(self.project, &built).await?;
-        let changed =
-            chat_stacks::code::cut_over(&self.stage.aws, &self.stage.settings.scope(), &artifacts).await?;
-        let functions: Vec<&str> = changed.iter().map(|handler| handler.name()).collect();
+        let functions = again_if_overtaken(self.context, LOCK_PATIENCE, async |wait| {
+            self.stage.cut_over(self.context, VERB, wait, &artifacts, &self.url).await
+        })
+        .await?;
         let elapsed_ms = milliseconds(started.elapsed());
         let took = seconds(Duration::from_millis(elapsed_ms));
         let text = if functions.is_empty() {
@@ -251,12 +275,9 @@ impl Session<'_> {
     /// The long way, for changed settings and for a first deploy that could not be made so far.
     async fn deploy_again(&mut self) -> Result<()> {
         self.stage.settings = self.read_settings()?;
-        let build = async {
-            stage::pack(self.project, &stage::build(self.context, self.project, &self.stage.settings).await?)
-                .await
-        };
-        let (artifacts, observed) = tokio::try_join!(build, self.stage.observe())?;
-        self.deploy(&artifacts, observed).await
+        let (artifacts, seen) =
+            self.stage.look(self.context, LOCK_PATIENCE, self.stage.artifacts(self.context)).await?;
+        self.deploy(&artifacts, seen).await
     }
 
     fn read_settings(&self) -> Result<StageSettings> {

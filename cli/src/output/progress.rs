@@ -77,6 +77,27 @@ impl<'a> View<'a> {
                 let text = format!("{resource} not {}: {reason}", done(*action));
                 self.ended(resource, &style("-").for_stderr().yellow().to_string(), &text);
             }
+            Event::LockWaiting { holder, remaining_s } => self.output.err(&format!(
+                "  {} locked by {holder}; waiting (without a sign of life for {remaining_s} s more)",
+                style("…").for_stderr().yellow()
+            )),
+            Event::Verifying { url } => {
+                if self.output.verbosity > 0 {
+                    self.output.err(&format!("  … connecting to {url} to see that it answers"));
+                }
+            }
+            Event::Verified { seen } => {
+                self.output.err(&format!("  {} verified: {seen}", style("✓").for_stderr().green()));
+            }
+            Event::PointedBack { moves } => {
+                for one in moves {
+                    self.output.err(&format!("  {} back to {one}", style("↩").for_stderr().yellow()));
+                }
+            }
+            Event::LockTakenOver { from, reason } => self.output.err(&format!(
+                "  {} took the lock over from {from}: {reason}",
+                style("!").for_stderr().yellow()
+            )),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chat_stacks::settings::Endpoint;
 use chat_stacks::status::{self, Status};
-use chat_stacks::{Action, Address, Plan, PlanOptions, Stack, apply};
+use chat_stacks::{Action, Address, Plan, PlanOptions, plan};
 use serde::Serialize;
 
 use crate::args;
@@ -13,8 +13,8 @@ use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit_codes::ExitCode;
 use crate::output::plan::PlanView;
-use crate::output::progress::{seconds, show};
-use crate::stage::Stage;
+use crate::output::progress::seconds;
+use crate::stage::{Stage, again_if_overtaken};
 use crate::verbs::outputs::Listing;
 
 #[derive(Debug, Serialize)]
@@ -24,6 +24,9 @@ struct Report {
     applied: Vec<Address>,
     unchanged: usize,
     elapsed_ms: u64,
+    /// What a client has seen of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<String>,
     outputs: Listing,
 }
 
@@ -40,31 +43,38 @@ impl fmt::Display for Report {
 }
 
 pub(crate) async fn run(context: &Context, args: &args::Deploy) -> Result<ExitCode> {
-    let work = async {
-        let stage = Stage::open(context, args.cloud.port).await?;
+    let wait = Duration::from_secs(args.lock.lock_timeout);
+    let report = again_if_overtaken(context, wait, async |wait| deploy(context, args, wait).await).await?;
+    context.output.result(&report);
+    Ok(ExitCode::Ok)
+}
+
+async fn deploy(context: &Context, args: &args::Deploy, wait: Duration) -> Result<Report> {
+    let open = async { Stage::open(context, args.cloud.port).await };
+    // Up to the lock nothing is changed, so there is nothing to finish either.
+    let stage = context.unless_stopped(open).await?;
+    let plan = async {
         let options = PlanOptions { adopt: args.adopt, ..PlanOptions::of(&stage.settings) };
-        let (stack, plan) = stage.plan(context, &options).await?;
+        let (artifacts, seen) = stage.look(context, wait, stage.artifacts(context)).await?;
+        let stack = chat_stacks::chat::stack(&stage.settings, stage.aws.identity().await?, &artifacts)?;
+        let plan = plan(&stack, &seen.observed, &options)?;
         if !plan.is_empty() {
             show_plan(context, &plan);
             confirm(context, &stage, &plan).await?;
         }
-        Ok::<_, CliError>((stage, stack, plan))
+        Ok((stack, plan, seen))
     };
-    // Up to here nothing was changed, so there is nothing to finish either.
-    let (stage, stack, plan) = tokio::select! {
-        planned = work => planned?,
-        () = context.stop.cancelled() => return Err(CliError::interrupted()),
-    };
-    let (applied, elapsed_ms) = carry_out(context, &stage, &stack, &plan).await?;
-    let status = status_of(&stage).await?;
-    context.output.result(&Report {
+    let (stack, plan, seen) = context.unless_stopped(plan).await?;
+    let verification = stage.verification(args.verify)?;
+    let done = stage.carry_out(context, "deploy", seen, &stack, &plan, verification).await?;
+    Ok(Report {
         changed: !plan.is_empty(),
-        applied,
+        applied: done.outcome.done,
         unchanged: plan.unchanged.len(),
-        elapsed_ms,
-        outputs: Listing::of(&status, &stage),
-    });
-    Ok(ExitCode::Ok)
+        elapsed_ms: done.outcome.elapsed_ms,
+        verified: done.verified,
+        outputs: Listing::of(&status::of(&done.observed, stack.scope()), &stage),
+    })
 }
 
 /// The plan on the way to its execution: text for people, an event for programs.
@@ -99,23 +109,6 @@ pub(crate) async fn ask(context: &Context, question: &str) -> Result<()> {
         Some(false) => Err(CliError::refused("declined", "nothing was changed")),
         None => Err(CliError::interrupted()),
     }
-}
-
-/// Applies a plan under a live rendering. Stops in an orderly way when the user wants to.
-pub(crate) async fn carry_out(
-    context: &Context,
-    stage: &Stage,
-    stack: &Stack,
-    plan: &Plan,
-) -> Result<(Vec<Address>, u64)> {
-    if plan.is_empty() {
-        return Ok((Vec::new(), 0));
-    }
-    let outcome = show(&context.output, plan.steps.len(), async |events| {
-        apply(&stage.aws, stack, plan, &events, &context.stop).await
-    })
-    .await?;
-    Ok((outcome.done, outcome.elapsed_ms))
 }
 
 /// What the stage looks like now.

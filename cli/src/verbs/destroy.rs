@@ -3,16 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
-use chat_stacks::{Address, Kind, PlanOptions, Stack, plan, verify_gone};
+use chat_stacks::{Address, Kind, PlanOptions, Stack, plan};
 use serde::Serialize;
 
 use crate::args;
 use crate::context::Context;
-use crate::error::{CliError, Result};
+use crate::error::Result;
 use crate::exit_codes::ExitCode;
 use crate::output::progress::seconds;
-use crate::stage::Stage;
-use crate::verbs::deploy::{ask, carry_out, show_plan};
+use crate::stage::{Stage, again_if_overtaken};
+use crate::verbs::deploy::{ask, show_plan};
+use crate::who;
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -31,30 +32,33 @@ impl fmt::Display for Report {
 }
 
 pub(crate) async fn run(context: &Context, args: &args::Destroy) -> Result<ExitCode> {
-    let work = async {
-        let stage = Stage::open(context, args.cloud.port).await?;
-        let stack = Stack::empty(stage.settings.scope());
+    let wait = Duration::from_secs(args.lock.lock_timeout);
+    let report = again_if_overtaken(context, wait, async |wait| destroy(context, args, wait).await).await?;
+    context.output.result(&report);
+    Ok(ExitCode::Ok)
+}
+
+async fn destroy(context: &Context, args: &args::Destroy, wait: Duration) -> Result<Report> {
+    let stage = context.unless_stopped(Stage::open(context, args.cloud.port)).await?;
+    let stack = Stack::empty(stage.settings.scope());
+    let plan = async {
         let options = PlanOptions {
             drop_deletion_protection: args.drop_deletion_protection,
             ..PlanOptions::of(&stage.settings)
         };
-        let plan = plan(&stack, &stage.observe().await?, &options)?;
+        let ((), seen) = stage.look(context, wait, async { Ok(()) }).await?;
+        let plan = plan(&stack, &seen.observed, &options)?;
         if !plan.is_empty() {
             show_plan(context, &plan);
             let data = plan.steps.iter().any(|step| step.resource.kind == Kind::Table);
             let what = if data { ", with every message in it" } else { "" };
             ask(context, &format!("Delete all of this{what}?")).await?;
+        } else if seen.ticket.has_lock() {
+            seen.ledger.forget(&seen.ticket, &who::holder(&stage, "destroy").await?).await?;
         }
-        Ok::<_, CliError>((stage, stack, plan))
+        Ok((plan, seen))
     };
-    let (stage, stack, plan) = tokio::select! {
-        planned = work => planned?,
-        () = context.stop.cancelled() => return Err(CliError::interrupted()),
-    };
-    let (deleted, elapsed_ms) = carry_out(context, &stage, &stack, &plan).await?;
-    if !plan.is_empty() {
-        verify_gone(&stage.aws, stack.scope()).await?;
-    }
-    context.output.result(&Report { deleted, elapsed_ms });
-    Ok(ExitCode::Ok)
+    let (plan, seen) = context.unless_stopped(plan).await?;
+    let outcome = stage.carry_out(context, "destroy", seen, &stack, &plan, None).await?.outcome;
+    Ok(Report { deleted: outcome.done, elapsed_ms: outcome.elapsed_ms })
 }

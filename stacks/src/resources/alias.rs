@@ -17,7 +17,7 @@ use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
 pub(crate) const NAME: &str = "live";
 
 /// Versions that stay behind the one that serves, to go back to.
-const KEPT_VERSIONS: usize = 4;
+pub(super) const KEPT_VERSIONS: usize = 4;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Alias {
@@ -93,6 +93,12 @@ async fn create(cx: &Cx<'_>, function: &str, version: &str) -> Result<bool, Erro
 
 /// Cuts over to a version, then lets old ones go.
 pub(crate) async fn move_to(cx: &Cx<'_>, function: &str, version: &str) -> Result<(), Error> {
+    point_to(cx, function, version).await?;
+    prune(cx, function, version).await
+}
+
+/// Cuts over to a version, and nothing else.
+pub(crate) async fn point_to(cx: &Cx<'_>, function: &str, version: &str) -> Result<(), Error> {
     cx.call("UpdateAlias", || {
         cx.aws
             .lambda
@@ -109,7 +115,7 @@ pub(crate) async fn move_to(cx: &Cx<'_>, function: &str, version: &str) -> Resul
             .send()
     })
     .await?;
-    prune(cx, function, version).await
+    Ok(())
 }
 
 /// Deletes versions beyond the last few. One that cannot be deleted is in use elsewhere and stays.
@@ -158,7 +164,7 @@ async fn versions(cx: &Cx<'_>, function: &str) -> Result<Vec<FunctionConfigurati
     }
 }
 
-pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Option<(Address, Live)>, Error> {
+pub(crate) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Option<(Address, Live)>, Error> {
     let name = cx.scope.named(part);
     let answer = cx
         .call("GetAlias", || cx.aws.lambda.get_alias().function_name(&name).name(NAME).send())

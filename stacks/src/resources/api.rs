@@ -154,6 +154,11 @@ async fn observe_parts(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
     Ok([routes, integrations, authorizers, stages, deployments].concat())
 }
 
+/// The id of the API that serves, without a look at its parts.
+pub(crate) async fn find(cx: &Cx<'_>) -> Result<Option<String>, Error> {
+    Ok(list(cx).await?.into_iter().find(|live| live.owned).map(|live| live.id))
+}
+
 /// All APIs that carry this scope's tags, oldest first.
 async fn list(cx: &Cx<'_>) -> Result<Vec<Live>, Error> {
     let mut apis: Vec<Described> = Vec::new();

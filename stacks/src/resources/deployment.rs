@@ -1,15 +1,18 @@
 //! A deployment: the snapshot of the API that a stage serves. It is keyed by a hash of everything that goes into it,
 //! with every id resolved, so that no change of the API stays unserved (terraform-provider-aws#12961,
 //! serverless#8434) and nothing else causes a new one.
+//!
+//! The last few stay, for a rollback to go back to. They cost nothing, and a plan does not speak of them.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_apigatewayv2::types::Deployment as Described;
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{api, next_page};
+use super::{alias, api, next_page};
 use crate::address::{Address, Kind};
 use crate::aws::sent_once;
 use crate::call::{Cx, OrAbsent};
@@ -20,6 +23,9 @@ use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
 
 /// What the description of ours begins with; the hash follows.
 const PREFIX: &str = "chatctl ";
+
+/// Deployments that stay behind the one that is served, to go back to: as many as versions of a function.
+const KEPT: usize = alias::KEPT_VERSIONS;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Deployment {
@@ -73,12 +79,19 @@ impl Resource for Deployment {
     }
 
     async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
-        if let Some(live) = live {
-            return Ok(live.outputs.clone());
-        }
         let api = cx.output(&api::address(&self.scope), "id")?;
         let hash = self.hash(&cx.outputs).ok_or_else(|| Error::bug("a deployment with unresolved parts"))?;
         let description = format!("{PREFIX}{hash}");
+        if let Some(live) = live {
+            if live.properties.get("hash") == Some(&json!(hash)) {
+                return Ok(live.outputs.clone());
+            }
+            // One that was kept may be just this: after a rollback, or made by a run that was killed then.
+            let kept = list(cx, api).await?.into_iter().find(|item| item.description() == Some(&description));
+            if let Some(kept) = kept {
+                return Ok(outputs(api, kept.deployment_id));
+            }
+        }
         for _ in 0..3 {
             let created = cx
                 .gateway("CreateDeployment", || {
@@ -137,7 +150,8 @@ pub(super) async fn list(cx: &Cx<'_>, api: &str) -> Result<Vec<Described>, Error
     }
 }
 
-/// The deployment is the one that the stage serves, or the newest while there is no stage; all others are left over.
+/// The deployment is the one that the stage serves, or the newest while there is no stage. Of the others the newest are
+/// kept, and what is older is left over.
 pub(super) fn observed(scope: &Scope, api: &str, items: Vec<Described>, stages: &[(Address, Live)]) -> Found {
     let stage = super::stage::address(scope);
     let served = stages
@@ -149,7 +163,10 @@ pub(super) fn observed(scope: &Scope, api: &str, items: Vec<Described>, stages: 
         .iter()
         .position(|item| served.is_some() && item.deployment_id() == served)
         .or((!items.is_empty() && served.is_none()).then_some(0));
-    let live = items.into_iter().enumerate().map(|(at, item)| {
+    // Newest first, so the place among the others is the age.
+    let is_old = |at: usize| at - usize::from(current.is_some_and(|current| current < at)) >= KEPT;
+    let items = items.into_iter().enumerate();
+    let live = items.filter(|(at, _)| Some(*at) == current || is_old(*at)).map(|(at, item)| {
         let hash = item.description.as_deref().and_then(|description| description.strip_prefix(PREFIX));
         let properties = Properties::from([("hash", json!(hash))]);
         let id = item.deployment_id.clone().unwrap_or_default();
@@ -157,6 +174,19 @@ pub(super) fn observed(scope: &Scope, api: &str, items: Vec<Described>, stages: 
         (address, Live { id, properties, outputs: outputs(api, item.deployment_id), owned: true })
     });
     live.collect()
+}
+
+/// Takes leave of a deployment that is not served any more: it is kept, and those go that were kept for too long.
+pub(super) async fn retire(cx: &Cx<'_>, replaced: &Live) -> Result<(), Error> {
+    let api = api::id_of(replaced);
+    let served = cx.output(&address(cx.scope), "id")?;
+    let others = list(cx, api).await?.into_iter().filter_map(|item| item.deployment_id);
+    let old = others.filter(|id| id != served).skip(KEPT).map(|id| async move {
+        let live = Live { id, ..replaced.clone() };
+        delete(cx, &live).await
+    });
+    try_join_all(old).await?;
+    Ok(())
 }
 
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
@@ -167,4 +197,40 @@ pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     .await
     .or_absent("NotFoundException")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::{AppName, StageName};
+
+    fn found(count: usize, served: Option<usize>) -> Vec<String> {
+        let scope = Scope { app: AppName::parse("chat").unwrap(), stage: StageName::parse("dev").unwrap() };
+        let items = (0..count).map(|n| Described::builder().deployment_id(format!("d{n}")).build()).collect();
+        let stage = served.map(|n| {
+            let properties = Properties::from([("deployment", json!(format!("d{n}")))]);
+            let live = Live { id: "dev".into(), properties, outputs: Values::new(), owned: true };
+            (super::super::stage::address(&scope), live)
+        });
+        let found = observed(&scope, "api", items, stage.as_slice());
+        found.into_iter().map(|(at, live)| format!("{}={}", at.name, live.id)).collect()
+    }
+
+    #[test]
+    fn the_last_five_are_kept_and_older_ones_are_left_over() {
+        assert_eq!(found(5, Some(0)), ["dev=d0"]);
+        assert_eq!(found(7, Some(0)), ["dev=d0", "dev#d5=d5", "dev#d6=d6"]);
+    }
+
+    #[test]
+    fn after_a_rollback_newer_ones_are_kept_as_well() {
+        assert_eq!(found(5, Some(3)), ["dev=d3"]);
+        assert_eq!(found(6, Some(5)), ["dev#d4=d4", "dev=d5"]);
+    }
+
+    #[test]
+    fn without_a_stage_the_newest_is_the_one() {
+        assert_eq!(found(2, None), ["dev=d0"]);
+        assert!(found(0, None).is_empty());
+    }
 }

@@ -83,6 +83,14 @@ pub(crate) async fn delete(cx: &Cx<'_>, kind: Kind, live: &Live) -> Result<(), E
     }
 }
 
+/// Takes leave of what was replaced.
+pub(crate) async fn retire(cx: &Cx<'_>, kind: Kind, live: &Live) -> Result<(), Error> {
+    match kind {
+        Kind::Deployment => deployment::retire(cx, live).await,
+        _ => delete(cx, kind, live).await,
+    }
+}
+
 /// The ownership tags of a scope as a property. Tags that others set are none of our business.
 fn tags_property(scope: &Scope) -> Value {
     scope.tags().into_iter().map(|(key, value)| (key.to_owned(), Value::String(value))).collect()

@@ -124,7 +124,17 @@ impl Resource for Stage {
     }
 }
 
-pub(super) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
+/// Serves another deployment, and changes nothing else.
+pub(crate) async fn point_to(cx: &Cx<'_>, api: &str, deployment: &str) -> Result<(), Error> {
+    let stage = cx.scope.stage.as_str();
+    cx.gateway("UpdateStage", || {
+        cx.aws.apigateway.update_stage().api_id(api).stage_name(stage).deployment_id(deployment).send()
+    })
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
     let mut items: Vec<Described> = Vec::new();
     let mut token = None;
     loop {

@@ -1,0 +1,183 @@
+//! One change of a stage from lock to record: whoever changes a stage, by whatever verb, does it in here.
+
+use std::fmt;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::aws::Aws;
+use crate::error::Error;
+use crate::event::{Event, Events};
+use crate::ledger::{Ledger, Outcome, Record, Ticket};
+use crate::names::Scope;
+use crate::pointers::{Move, moves, point};
+use crate::verify::{Check, matching_logs, verify};
+
+/// Does `work` while holding the stage's lock, and writes down that it began and how it ended. `work` is given the
+/// record, for what it wants to have written down, and a token that is cancelled when it must begin nothing more.
+///
+/// `last` removes the lock in the end, if all went well: the stage is gone then.
+///
+/// # Errors
+/// Those of the work; [`Error::Locked`] and [`Error::Overtaken`] before anything is done; [`Error::LockLost`].
+pub async fn under_lock<T>(
+    ledger: &Ledger,
+    ticket: &Ticket,
+    mut record: Record,
+    last: bool,
+    events: &Events,
+    cancel: &CancellationToken,
+    work: impl AsyncFnOnce(&mut Record, CancellationToken) -> Result<T, Error>,
+) -> Result<(T, Record), Error> {
+    if let Some((from, reason)) = ticket.died() {
+        events.send(Event::LockTakenOver { from: from.clone(), reason: reason.to_owned() });
+    }
+    let lock = ledger.take(ticket, &mut record).await?;
+    let (result, lost) = lock.hold(cancel, async |token| work(&mut record, token).await).await;
+    if let Some(lost) = lost {
+        // If nobody else has it yet, it is given back, so that nobody waits for a run that is over.
+        record.outcome = Outcome::Interrupted;
+        record.note = Some(lost.to.clone());
+        let _ = lock.finish(&mut record, false).await;
+        let skipped = match result {
+            Err(Error::Cancelled { skipped } | Error::Apply { skipped, .. }) => skipped,
+            _ => Vec::new(),
+        };
+        return Err(Error::LockLost { to: lost.to, skipped });
+    }
+    // The work may have said more exactly how it ended.
+    if record.outcome == Outcome::Running {
+        record.outcome = match &result {
+            Ok(_) => Outcome::Succeeded,
+            Err(Error::Cancelled { .. }) => Outcome::Interrupted,
+            Err(_) => Outcome::Failed,
+        };
+    }
+    if let (None, Err(error)) = (&record.note, &result) {
+        record.note = Some(error.to_string());
+    }
+    let finished = lock.finish(&mut record, last && result.is_ok()).await;
+    let done = result?;
+    finished?;
+    Ok((done, record))
+}
+
+/// How a change is verified.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    pub check: Check,
+    /// Whether what served before serves again if the check fails.
+    pub rollback: bool,
+}
+
+/// What became of the code that did not stand the verification.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Aftermath {
+    /// What served before serves again.
+    RolledBack(Vec<Move>),
+    /// Nobody wanted it back.
+    Kept,
+    /// Nothing served before.
+    First,
+    /// No pointer had moved, so that none can be moved back.
+    Unmoved,
+    /// It could not be moved back.
+    Failed(String),
+}
+
+impl fmt::Display for Aftermath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RolledBack(moves) => {
+                f.write_str("what served before serves again: ")?;
+                for (at, one) in moves.iter().enumerate() {
+                    write!(f, "{}{one}", if at > 0 { ", " } else { "" })?;
+                }
+                f.write_str("; mend it and run the same command again")
+            }
+            Self::Kept => f.write_str(
+                "it goes on serving, as --no-rollback says; `chatctl rollback` goes back, or mend it and deploy again",
+            ),
+            Self::First => f.write_str(
+                "there is nothing to go back to, since nothing served before; mend it and run the same command again",
+            ),
+            Self::Unmoved => f.write_str(
+                "no code and no route changed, so there is nothing to go back to; mend it and run the same command again",
+            ),
+            Self::Failed(error) => {
+                write!(f, "going back failed, too: {error}\n`chatctl rollback` tries it again")
+            }
+        }
+    }
+}
+
+/// Verifies what serves at `url` after a change, and moves the pointers back to where they were if it does not answer.
+/// `record` has what served before and after; it is told what was seen.
+///
+/// # Errors
+/// [`Error::Unverified`] with the log lines that match.
+pub async fn verify_change(
+    ledger: &Ledger,
+    url: &str,
+    verification: &Verification,
+    record: &mut Record,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> Result<(), Error> {
+    events.send(Event::Verifying { url: url.to_owned() });
+    let since_ms = ledger.now_ms() - LOGS_FROM_MS;
+    let verified = tokio::select! {
+        verified = verify(url, &verification.check) => verified,
+        () = cancel.cancelled() => return Err(Error::Cancelled { skipped: Vec::new() }),
+    };
+    let saw = match verified {
+        Ok(seen) => {
+            events.send(Event::Verified { seen: seen.clone() });
+            record.verified = Some(seen);
+            return Ok(());
+        }
+        Err(fault) => fault.saw,
+    };
+    let (aws, scope) = (ledger.aws(), ledger.scope());
+    // The old code first, so that people can chat; then the reasons.
+    let aftermath = move_back(aws, scope, verification, record, events).await;
+    let logs = matching_logs(aws, scope, since_ms).await;
+    record.outcome = match aftermath {
+        Aftermath::RolledBack(_) => Outcome::RolledBack,
+        _ => Outcome::Failed,
+    };
+    record.note = Some(format!("not verified: {saw}"));
+    Err(Error::Unverified { url: url.to_owned(), saw, logs, aftermath: Box::new(aftermath) })
+}
+
+/// CloudWatch's clock and DynamoDB's may differ a little.
+const LOGS_FROM_MS: i64 = 3_000;
+
+async fn move_back(
+    aws: &Aws,
+    scope: &Scope,
+    verification: &Verification,
+    record: &mut Record,
+    events: &Events,
+) -> Aftermath {
+    if !verification.rollback {
+        return Aftermath::Kept;
+    }
+    let (before, after) = (&record.before, record.after.clone().unwrap_or_default());
+    let Some(api) =
+        before.api.as_deref().filter(|api| !before.is_empty() && after.api.as_deref() == Some(*api))
+    else {
+        return Aftermath::First;
+    };
+    let moves = moves(&after, before);
+    if moves.is_empty() {
+        return Aftermath::Unmoved;
+    }
+    match point(aws, scope, api, &moves).await {
+        Ok(()) => {
+            events.send(Event::PointedBack { moves: moves.clone() });
+            record.after = Some(record.before.clone());
+            Aftermath::RolledBack(moves)
+        }
+        Err(error) => Aftermath::Failed(error.to_string()),
+    }
+}
