@@ -61,6 +61,8 @@ pub(crate) enum Verb {
     Dev(Dev),
     /// Show what a deploy would change
     Plan(Plan),
+    /// Show what somebody else changed since the last deploy
+    Drift(Drift),
     /// Create or update a stage
     Deploy(Deploy),
     /// Show what is deployed
@@ -141,6 +143,15 @@ pub(crate) struct Verify {
     /// If the chat does not answer, leave it so instead of going back to what served before
     #[arg(long, conflicts_with = "no_verify")]
     pub(crate) no_rollback: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Drift {
+    /// Exit with 6 instead of 0 if there is any
+    #[arg(long)]
+    pub(crate) detailed_exitcode: bool,
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
 }
 
 #[derive(Args, Debug)]
@@ -287,6 +298,7 @@ impl Verb {
         match self {
             Self::Dev(_) => "dev",
             Self::Plan(_) => "plan",
+            Self::Drift(_) => "drift",
             Self::Deploy(_) => "deploy",
             Self::Status(_) => "status",
             Self::Outputs(_) => "outputs",

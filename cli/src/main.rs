@@ -77,6 +77,7 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<ExitCode> {
         match verb {
             Verb::Dev(args) => dev::run(context, args).await,
             Verb::Plan(args) => verbs::plan::run(context, args).await,
+            Verb::Drift(args) => verbs::drift::run(context, args).await,
             Verb::Deploy(args) => verbs::deploy::run(context, args).await,
             Verb::Status(args) => verbs::status::run(context, args).await,
             Verb::Outputs(args) => verbs::outputs::run(context, args).await,

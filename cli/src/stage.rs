@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chat_stacks::ledger::{Changes, Ledger, Patience, Pointers, Record, Ticket};
+use chat_stacks::code::Changed;
+use chat_stacks::ledger::{Applied, Changes, Ledger, Patience, Pointers, Record, Ticket};
 use chat_stacks::settings::{AuthMode, Endpoint, KeyId, PublicKey};
 use chat_stacks::verify::{Check, Pass};
 use chat_stacks::{
     Artifacts, Aws, Observed, Outcome, Plan, PlanOptions, Settings, Stack, StageName, StageSettings,
-    StaticCredentials, Target, Verification, apply, code, observe, plan, pointers, status, under_lock,
+    StaticCredentials, Target, Verification, apply, code, drift, observe, plan, pointers, status, under_lock,
     verify_change, verify_gone,
 };
 
@@ -176,6 +177,7 @@ impl Stage {
                 }
                 let observed = Observed::after(stack, &outcome);
                 record.after = Some(Pointers::of(&observed, stack.scope()));
+                record.leaves = Some(Applied::of(&observed));
                 let url = status::of(&observed, stack.scope()).websocket_url;
                 if let (Some(verification), Some(url)) = (&verification, url) {
                     verify_change(ledger, &url, verification, record, &events, &cancel).await?;
@@ -221,6 +223,15 @@ impl Stage {
                 let versions = code::cut_over(aws, &scope, &changed, artifacts).await?;
                 let mut after = record.before.clone();
                 after.versions.extend(versions);
+                record.leaves = ticket.applied().cloned().map(|mut applied| {
+                    applied.point(&scope, &after);
+                    for Changed { handler, .. } in &changed {
+                        if let Some(artifact) = artifacts.get(handler) {
+                            applied.code(*handler, artifact.sha256());
+                        }
+                    }
+                    applied
+                });
                 record.after = Some(after);
                 match &verification {
                     Some(verification) => {
@@ -252,12 +263,18 @@ impl Stage {
 
     /// Builds and packs the handlers while the account is observed, and compares.
     pub(crate) async fn plan(&self, context: &Context, options: &PlanOptions) -> Result<(Stack, Plan)> {
-        let (artifacts, observed, identity) =
-            tokio::try_join!(self.artifacts(context), self.observe(), async {
-                Ok(self.aws.identity().await?)
-            })?;
+        let ledger = self.ledger();
+        let (artifacts, observed, identity, (applied, _)) = tokio::try_join!(
+            self.artifacts(context),
+            self.observe(),
+            async { Ok(self.aws.identity().await?) },
+            async { Ok(ledger.left().await?) }
+        )?;
         let stack = chat_stacks::chat::stack(&self.settings, identity, &artifacts)?;
-        let plan = plan(&stack, &observed, options)?;
+        let mut plan = plan(&stack, &observed, options)?;
+        if let Some(applied) = &applied {
+            drift::mark(&mut plan, applied);
+        }
         Ok((stack, plan))
     }
 }

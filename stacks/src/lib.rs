@@ -24,6 +24,7 @@ mod call;
 mod change;
 pub mod chat;
 pub mod code;
+pub mod drift;
 mod error;
 mod event;
 mod graph;

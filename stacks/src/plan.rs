@@ -49,6 +49,8 @@ pub struct PropertyChange {
     pub new: Option<Value>,
     pub known_after_apply: bool,
     pub forces_replacement: bool,
+    /// What is live is not what the last run left: somebody else changed it.
+    pub drift: bool,
 }
 
 /// One resource that changes, and everything that apply needs to know about it.
@@ -60,6 +62,8 @@ pub struct Step {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     pub changes: Vec<PropertyChange>,
+    /// It undoes what somebody else did since the last run: see [`crate::drift`].
+    pub drift: bool,
     /// Steps that come first.
     pub after: Vec<Address>,
     /// It goes by itself when this one is deleted.
@@ -211,6 +215,7 @@ fn step(resource: &dyn Resource, live: Option<&Live>, known: &mut Outputs) -> Re
             new: new.cloned(),
             known_after_apply: new.is_none(),
             forces_replacement: live.is_some() && resource.fixed().contains(&property),
+            drift: false,
         })
         .collect();
     if live.is_some() && changes.is_empty() {
@@ -235,6 +240,7 @@ fn step(resource: &dyn Resource, live: Option<&Live>, known: &mut Outputs) -> Re
         action,
         id: live.map(|live| live.id.clone()),
         changes,
+        drift: false,
         deleted_with: None,
         live: live.cloned(),
     }))
@@ -262,6 +268,7 @@ fn deletions(doomed: &BTreeMap<&Address, &Live>) -> Result<Vec<Step>, Error> {
             action: Action::Delete,
             id: Some(live.id.clone()),
             changes: Vec::new(),
+            drift: false,
             // What goes with its container has nothing to wait for but that.
             after: container.clone().map_or_else(|| after.collect(), |container| vec![container]),
             deleted_with: container,

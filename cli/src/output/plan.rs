@@ -107,6 +107,11 @@ impl PlanView<'_> {
         if let Some(container) = &step.deleted_with {
             write!(f, " {}", style(format!("goes with {container}")).dim())?;
         }
+        match step.action {
+            Action::Create if step.drift => write!(f, " {}", style("was deleted outside").cyan())?,
+            Action::Delete if step.drift => write!(f, " {}", style("was added outside").cyan())?,
+            _ => {}
+        }
         writeln!(f)?;
         let shown = step.action != Action::Create || self.verbose;
         for change in step.changes.iter().filter(|_| shown) {
@@ -118,15 +123,18 @@ impl PlanView<'_> {
     }
 
     fn lines(&self, action: Action, change: &PropertyChange) -> Vec<String> {
-        let force = match change.forces_replacement {
-            true => format!(" {}", style("needs a new one").yellow()),
-            false => String::new(),
-        };
+        let mut remarks = String::new();
+        if change.forces_replacement {
+            remarks.push_str(&format!(" {}", style("needs a new one").yellow()));
+        }
+        if change.drift {
+            remarks.push_str(&format!(" {}", style("was changed outside").cyan()));
+        }
         if change.known_after_apply {
             let later = style("known later").dim();
             return vec![match action {
-                Action::Create => format!("{}: {later}{force}", change.property),
-                _ => format!("{}: {} → {later}{force}", change.property, self.value(change.old.as_ref())),
+                Action::Create => format!("{}: {later}{remarks}", change.property),
+                _ => format!("{}: {} → {later}{remarks}", change.property, self.value(change.old.as_ref())),
             }];
         }
         if action == Action::Create {
@@ -134,7 +142,7 @@ impl PlanView<'_> {
         }
         let differences = changes::between(change.property, change.old.as_ref(), change.new.as_ref());
         let line = |part: changes::Change<'_>| {
-            format!("{}: {} → {}{force}", part.path, self.value(part.old), self.value(part.new))
+            format!("{}: {} → {}{remarks}", part.path, self.value(part.old), self.value(part.new))
         };
         differences.into_iter().map(line).collect()
     }

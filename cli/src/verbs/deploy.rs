@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chat_stacks::settings::Endpoint;
 use chat_stacks::status::{self, Status};
-use chat_stacks::{Action, Address, Plan, PlanOptions, plan};
+use chat_stacks::{Action, Address, Plan, PlanOptions, drift, plan};
 use serde::Serialize;
 
 use crate::args;
@@ -57,7 +57,10 @@ async fn deploy(context: &Context, args: &args::Deploy, wait: Duration) -> Resul
         let options = PlanOptions { adopt: args.adopt, ..PlanOptions::of(&stage.settings) };
         let (artifacts, seen) = stage.look(context, wait, stage.artifacts(context)).await?;
         let stack = chat_stacks::chat::stack(&stage.settings, stage.aws.identity().await?, &artifacts)?;
-        let plan = plan(&stack, &seen.observed, &options)?;
+        let mut plan = plan(&stack, &seen.observed, &options)?;
+        if let Some(applied) = seen.ticket.applied() {
+            drift::mark(&mut plan, applied);
+        }
         if !plan.is_empty() {
             show_plan(context, &plan);
             confirm(context, &stage, &plan).await?;

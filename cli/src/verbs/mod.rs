@@ -3,6 +3,7 @@
 pub(crate) mod completions;
 pub(crate) mod deploy;
 pub(crate) mod destroy;
+pub(crate) mod drift;
 pub(crate) mod history;
 pub(crate) mod local;
 pub(crate) mod logs;

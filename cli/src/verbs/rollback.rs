@@ -110,6 +110,10 @@ async fn rollback(context: &Context, args: &args::Rollback, wait: Duration) -> R
                     Move::Deployment { to, .. } => after.deployment = Some(to.clone()),
                 }
             }
+            record.leaves = seen.ticket.applied().cloned().map(|mut applied| {
+                applied.point(&scope, &after);
+                applied
+            });
             record.after = Some(after);
             match (&verification, &url) {
                 (Some(verification), Some(url)) => {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock::UNCERTAINTY_MS;
 use super::record::{Holder, Outcome, Record};
 use super::table::{self, Item, NAME, number, read_number, read_text, text};
-use super::{LOCK, Ledger, Look, at_table, write_record, written};
+use super::{Applied, LEFT, LOCK, Ledger, Look, at_table, write_applied, write_record, written};
 use crate::error::{AwsFailure, Error};
 
 /// Renewals in one lease. Many, since a renewal is also how a holder learns that it is not the holder any more.
@@ -132,6 +132,11 @@ impl Ticket {
     /// The run that died while it changed the stage, and how that showed.
     pub fn died(&self) -> Option<(&Holder, &'static str)> {
         Some((&self.look.held()?.holder, self.died?))
+    }
+
+    /// The stage as the last run that succeeded left it.
+    pub fn applied(&self) -> Option<&Applied> {
+        self.look.applied.as_ref()
     }
 
     /// Whether there is a lock of the stage, held or not.
@@ -479,14 +484,21 @@ impl Lock {
     pub async fn finish(self, record: &mut Record, gone: bool) -> Result<(), Error> {
         record.ended_ms = Some(self.ledger.clock.now_ms());
         let lock = if gone { self.removing()? } else { self.ledger.freeing(&self.token, None)? };
-        let items = vec![lock, put(&self.ledger, record, false)?];
+        let mut items = vec![lock, put(&self.ledger, record, false)?];
+        if gone {
+            items.push(self.removing_left()?);
+        } else if let (Outcome::Succeeded, Some(applied)) = (record.outcome, &record.leaves) {
+            let put = Put::builder().table_name(NAME).set_item(Some(write_applied(&self.ledger, applied)?));
+            let put = put.build().map_err(|error| Error::bug(error.to_string()))?;
+            items.push(TransactWriteItem::builder().put(put).build());
+        }
         for _ in 0..5 {
             let failure = match self.ledger.write(items.clone()).await? {
                 Written::Done => return Ok(()),
                 Written::Unclear(failure) => failure,
             };
             let look = self.ledger.look().await?;
-            if look.newest.as_ref() == Some(&*record) {
+            if look.newest.as_ref().is_some_and(|newest| newest.is_same_as(record)) {
                 return Ok(());
             }
             if look.held().is_none_or(|held| held.token != self.token) {
@@ -514,6 +526,14 @@ impl Lock {
             .expression_attribute_values(":token", text(&self.token))
             .build()
             .map_err(|error| Error::bug(error.to_string()))?;
+        Ok(TransactWriteItem::builder().delete(delete).build())
+    }
+}
+
+impl Lock {
+    fn removing_left(&self) -> Result<TransactWriteItem, Error> {
+        let delete = Delete::builder().table_name(NAME).set_key(Some(self.ledger.key(LEFT)));
+        let delete = delete.build().map_err(|error| Error::bug(error.to_string()))?;
         Ok(TransactWriteItem::builder().delete(delete).build())
     }
 }
@@ -555,7 +575,7 @@ mod tests {
     }
 
     fn look(lock: Option<LockItem>) -> Look {
-        Look { lock, newest: None, newest_number: 7, table: true }
+        Look { lock, newest_number: 7, table: true, ..Look::default() }
     }
 
     #[test]

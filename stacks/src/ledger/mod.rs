@@ -5,6 +5,7 @@
 //! changed since it looked. So a run that finds nothing to do costs one read beside the others, and nobody is kept
 //! waiting by a question that stands on somebody's terminal.
 
+mod applied;
 mod clock;
 mod lock;
 mod record;
@@ -26,6 +27,7 @@ use clock::Clock;
 use lock::{Held, LockItem};
 use table::{Item, PARTITION_KEY, SORT_KEY, number, read_text, text};
 
+pub use applied::Applied;
 pub(crate) use clock::written;
 pub use lock::{Lock, Lost, Ticket};
 pub use record::{Changes, Commit, Holder, Outcome, Pointers, Record};
@@ -37,8 +39,9 @@ pub const LEASE: Duration = Duration::from_secs(60);
 /// Between two looks at a lock that somebody holds.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Sorts after every record, so that a read from the end brings the lock first and the newest record second.
+/// These sort after every record, so that a read from the end brings them first and the newest record third.
 const LOCK: &str = "lock";
+const LEFT: &str = "left";
 const RECORDS: &str = "deploy#";
 
 /// What to do about a lock that somebody else holds.
@@ -68,6 +71,8 @@ struct Look {
     newest: Option<Record>,
     /// Of the newest record, whether it can be read or not.
     newest_number: u64,
+    /// The stage as the last run that succeeded left it.
+    applied: Option<Applied>,
     /// Whether there is a table at all.
     table: bool,
 }
@@ -115,20 +120,28 @@ impl Ledger {
         Item::from([(PARTITION_KEY.to_owned(), self.partition()), (SORT_KEY.to_owned(), text(sort))])
     }
 
-    /// Reads the lock and the newest record in one call.
+    /// Reads the lock, what was left, and the newest record in one call.
     async fn look(&self) -> Result<Look, Error> {
-        let Some(items) = self.newest_first(None, 2).await? else { return Ok(Look::default()) };
+        let Some(items) = self.newest_first(None, 3).await? else { return Ok(Look::default()) };
         let mut look = Look { table: true, ..Look::default() };
         for item in &items {
             let sort = read_text(item, SORT_KEY).unwrap_or_default();
             if sort == LOCK {
                 look.lock = Some(LockItem::read(item));
+            } else if sort == LEFT {
+                look.applied = read_document(item);
             } else if let (0, Some(digits)) = (look.newest_number, sort.strip_prefix(RECORDS)) {
                 look.newest_number = digits.parse().unwrap_or_default();
                 look.newest = read_record(item);
             }
         }
         Ok(look)
+    }
+
+    /// The stage as the last run that succeeded left it, and the newest run.
+    pub async fn left(&self) -> Result<(Option<Applied>, Option<Record>), Error> {
+        let look = self.look().await?;
+        Ok((look.applied, look.newest))
     }
 
     /// The newest runs, newest first.
@@ -299,7 +312,18 @@ fn record_sort_key(number: u64) -> String {
 
 /// A record of a later version of this tool may not be readable; it is left out.
 fn read_record(item: &Item) -> Option<Record> {
+    read_document(item)
+}
+
+fn read_document<T: serde::de::DeserializeOwned>(item: &Item) -> Option<T> {
     serde_json::from_str(&read_text(item, DOCUMENT)?).ok()
+}
+
+fn write_applied(ledger: &Ledger, applied: &Applied) -> Result<Item, Error> {
+    let document = serde_json::to_string(applied).map_err(|error| Error::bug(error.to_string()))?;
+    let mut item = ledger.key(LEFT);
+    item.insert(DOCUMENT.to_owned(), text(document));
+    Ok(item)
 }
 
 fn write_record(ledger: &Ledger, record: &Record) -> Result<Item, Error> {

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::applied::Applied;
 use super::clock;
 use crate::address::{Address, Kind};
 use crate::names::Scope;
@@ -135,7 +136,7 @@ impl Pointers {
 }
 
 /// One run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Counted for each stage. It is the fencing number of the run's lock as well.
     pub number: u64,
@@ -163,6 +164,9 @@ pub struct Record {
     /// Why it failed, or who ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The stage as it is left if the run succeeds, which is kept beside the records.
+    #[serde(skip)]
+    pub leaves: Option<Applied>,
 }
 
 impl Record {
@@ -181,7 +185,13 @@ impl Record {
             restores: None,
             verified: None,
             note: None,
+            leaves: None,
         }
+    }
+
+    /// Whether it was written down like the other; what it leaves is not part of it.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        *self == Self { leaves: self.leaves.clone(), ..other.clone() }
     }
 
     /// How long it took, once it is over.
