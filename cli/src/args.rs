@@ -156,6 +156,9 @@ pub(crate) struct Drift {
 
 #[derive(Args, Debug)]
 pub(crate) struct Deploy {
+    /// Take the short path for new code, and refuse if anything else would change
+    #[arg(long)]
+    pub(crate) only_code: bool,
     /// Take over resources that have this stage's names but not its tags
     #[arg(long)]
     pub(crate) adopt: bool,

@@ -206,6 +206,7 @@ impl From<chat_stacks::Error> for CliError {
             Error::Unhealthy { .. } => Self::failed("unhealthy", text),
             Error::Artifact { .. } => Self::failed("artifact", text),
             Error::Locked { .. } => Self::refused("locked", text),
+            Error::NotOnlyCode { .. } => Self::refused("not_only_code", text),
             Error::Overtaken { .. } => Self::refused("overtaken", text),
             Error::CannotRollBack { .. } => Self::refused("cannot_roll_back", text),
             Error::Unverified { url, saw, logs, .. } => {

@@ -57,6 +57,15 @@ pub(crate) struct Done {
     pub(crate) verified: Option<String>,
 }
 
+/// What came of the short way.
+#[derive(Debug)]
+pub(crate) struct CutOver {
+    pub(crate) functions: Vec<String>,
+    /// Where clients connect.
+    pub(crate) url: Option<String>,
+    pub(crate) verified: Option<String>,
+}
+
 /// Seconds that the token of a verification is good for: longer than any verification takes.
 const VERIFY_TOKEN_S: i64 = 120;
 
@@ -190,15 +199,17 @@ impl Stage {
         Ok(Done { outcome, observed, verified: record.verified })
     }
 
-    /// The short way for code that changed: nothing else is looked at. Names the functions that were cut over.
+    /// The short way for code that changed: nothing else is looked at. Names the functions that were cut over. With
+    /// `strict` it refuses if more than code is declared otherwise than the last run left it.
     pub(crate) async fn cut_over(
         &self,
         context: &Context,
         verb: &str,
         wait: Duration,
         artifacts: &Artifacts,
-        url: &str,
-    ) -> Result<Vec<String>> {
+        verify: args::Verify,
+        strict: bool,
+    ) -> Result<CutOver> {
         let (aws, scope) = (&self.aws, self.settings.scope());
         let started = tokio::time::Instant::now();
         let ledger = self.ledger();
@@ -206,19 +217,32 @@ impl Stage {
             Ok(tokio::try_join!(code::changed(aws, &scope, artifacts), pointers::observe(aws, &scope))?)
         };
         let open = self.open_ledger(context, &ledger, wait);
-        let ((mut changed, mut before), ticket) = tokio::try_join!(look, open)?;
+        let identify = async { Ok(aws.identity().await?) };
+        let ((mut changed, mut serving), ticket, identity) = tokio::try_join!(look, open, identify)?;
         if ticket.is_stale_for(started) {
-            (changed, before) =
+            (changed, serving) =
                 tokio::try_join!(code::changed(aws, &scope, artifacts), pointers::observe(aws, &scope))?;
         }
+        if strict {
+            let stack = chat_stacks::chat::stack(&self.settings, identity, artifacts)?;
+            let others = match ticket.applied() {
+                Some(applied) => code::others(&stack, applied, &serving),
+                None => vec!["nothing is written down of the last deploy".to_owned()],
+            };
+            if !others.is_empty() {
+                return Err(chat_stacks::Error::NotOnlyCode { others }.into());
+            }
+        }
+        let url = serving.url(&scope);
+        let before = serving.pointers;
         if changed.is_empty() {
-            return Ok(Vec::new());
+            return Ok(CutOver { functions: Vec::new(), url, verified: None });
         }
         let steps = changed.iter().map(|changed| format!("update function/{}", changed.handler)).collect();
         let changes = Changes { update: changed.len(), steps, ..Changes::default() };
         let record = Record { changes, before, ..who::record(self, verb).await? };
-        let verification = self.verification(args::Verify::default())?;
-        show(&context.output, 0, async |events| {
+        let verification = self.verification(verify)?;
+        let change = show(&context.output, 0, async |events| {
             let work = async |record: &mut Record, cancel| {
                 let versions = code::cut_over(aws, &scope, &changed, artifacts).await?;
                 let mut after = record.before.clone();
@@ -233,17 +257,18 @@ impl Stage {
                     applied
                 });
                 record.after = Some(after);
-                match &verification {
-                    Some(verification) => {
+                match (&verification, &url) {
+                    (Some(verification), Some(url)) => {
                         verify_change(&ledger, url, verification, record, &events, &cancel).await
                     }
-                    None => Ok(()),
+                    _ => Ok(()),
                 }
             };
             Box::pin(under_lock(&ledger, &ticket, record, false, &events, &context.stop, work)).await
-        })
-        .await?;
-        Ok(changed.iter().map(|changed| changed.handler.name().to_owned()).collect())
+        });
+        let ((), record) = change.await?;
+        let functions = changed.iter().map(|changed| changed.handler.name().to_owned()).collect();
+        Ok(CutOver { functions, url, verified: record.verified })
     }
 
     async fn open_ledger(&self, context: &Context, ledger: &Ledger, wait: Duration) -> Result<Ticket> {

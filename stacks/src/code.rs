@@ -2,6 +2,7 @@
 //! function, one for an unchanged one; connections stay open.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aws_sdk_lambda::types::Architecture;
 use chat_functions::contract::Handler;
@@ -13,9 +14,12 @@ use crate::aws::Aws;
 use crate::call::{Cx, Locks, OrAbsent};
 use crate::error::Error;
 use crate::event::Events;
+use crate::ledger::Applied;
 use crate::names::Scope;
-use crate::resource::Outputs;
-use crate::resources::{alias, function};
+use crate::pointers::Serving;
+use crate::resource::{Outputs, Resource, Stack};
+use crate::resources::function::{self, Uploaded};
+use crate::resources::{alias, api};
 
 /// A function whose code differs from its artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +56,25 @@ pub async fn changed(aws: &Aws, scope: &Scope, artifacts: &Artifacts) -> Result<
     Ok(try_join_all(looks).await?.into_iter().flatten().collect())
 }
 
+/// What is declared otherwise than the last run left it, code aside: what the short path would leave undone. Pure.
+pub fn others(stack: &Stack, applied: &Applied, serving: &Serving) -> Vec<String> {
+    let mut known = Outputs::default();
+    known.insert(api::address(stack.scope()), serving.api.clone());
+    let differs = |resource: &Arc<dyn Resource>| {
+        let address = resource.address();
+        let Some(left) = applied.get(&address) else { return true };
+        let desired = resource.desired(&known);
+        // What is not known without the account follows from what is.
+        let mut known = desired.iter().filter_map(|(name, value)| Some((name, value?)));
+        known.any(|(name, value)| name != function::CODE && left.get(name) != Some(value))
+    };
+    let changed = stack.resources().iter().filter(|resource| differs(resource));
+    let mut others: Vec<String> = changed.map(|resource| resource.address().to_string()).collect();
+    let declared: Vec<String> = stack.resources().iter().map(|r| r.address().to_string()).collect();
+    others.extend(applied.addresses().filter(|left| !declared.iter().any(|d| d == left)).map(str::to_owned));
+    others
+}
+
 /// Cuts functions over to their artifacts, all at the same time. Returns the versions that serve now. A function that
 /// fails goes on serving its old version.
 pub async fn cut_over(
@@ -66,7 +89,10 @@ pub async fn cut_over(
             let artifact = artifacts.get(handler);
             let artifact =
                 artifact.ok_or_else(|| Error::bug(format!("the handler {handler} is not built")))?;
-            let version = function::upload(cx, &name, artifact, architecture).await?;
+            let Uploaded { version, ready } = function::upload(cx, &name, artifact, architecture).await?;
+            if !ready {
+                function::wait_until_ready(cx, &name, Some(&version)).await?;
+            }
             alias::move_to(cx, &name, &version).await?;
             Ok((handler.name().to_owned(), version))
         })

@@ -64,12 +64,10 @@ pub fn drift(applied: &Applied, observed: &Observed) -> Vec<Drift> {
             drifts.push(Drift { resource, id, kind: DriftKind::Added, changes: Vec::new() });
             continue;
         };
-        let names = left.keys().map(String::as_str).chain(live.properties.keys().copied());
-        let mut names: Vec<&str> = names.collect();
-        names.sort_unstable();
-        names.dedup();
-        let changes: Vec<DriftedProperty> = names
-            .into_iter()
+        // What is not declared is none of our business, here as in a plan.
+        let changes: Vec<DriftedProperty> = left
+            .keys()
+            .map(String::as_str)
             .filter(|name| left.get(*name) != live.properties.get(*name))
             .map(|name| DriftedProperty {
                 property: name.to_owned(),

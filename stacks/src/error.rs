@@ -60,6 +60,10 @@ pub enum Error {
     #[error("stage {stage} was changed since it was looked at, by {by}")]
     Overtaken { stage: String, by: String },
 
+    /// `--only-code`, and more than code is declared otherwise.
+    #[error("not only code changed: {}", .others.join(", "))]
+    NotOnlyCode { others: Vec<String> },
+
     /// The lock went to somebody else while this run was at work.
     #[error("this run lost its lock and began nothing more: {to}{}", left_out(.skipped))]
     LockLost { to: String, skipped: Vec<Address> },
@@ -121,6 +125,9 @@ impl Error {
                 "`--lock-timeout 600` waits until it is done; a holder that died is taken over when its lease expires, \
                  in {remaining_s} s at the latest; `chatctl unlock --stage {stage} --reason \"...\"` ends it now"
             )),
+            Self::NotOnlyCode { .. } => {
+                Some("deploy without `--only-code`; `chatctl plan` shows what it would do".to_owned())
+            }
             Self::Overtaken { .. } => Some("run the same command again: it plans anew".to_owned()),
             Self::CannotRollBack { .. } => {
                 Some("`chatctl history` shows what there is to go back to".to_owned())

@@ -13,16 +13,31 @@ use crate::error::Error;
 use crate::event::Events;
 use crate::ledger::Pointers;
 use crate::names::Scope;
-use crate::resource::Outputs;
+use crate::resource::{Outputs, Values};
 use crate::resources::{alias, api, stage};
 
+/// Where the pointers are, and the API that they are in.
+#[derive(Clone, Debug, Default)]
+pub struct Serving {
+    pub pointers: Pointers,
+    pub(crate) api: Values,
+}
+
+impl Serving {
+    /// Where clients connect, if the API was deployed.
+    pub fn url(&self, scope: &Scope) -> Option<String> {
+        self.pointers.deployment.as_ref()?;
+        Some(format!("{}/{}", self.api.get("endpoint")?, scope.stage))
+    }
+}
+
 /// Looks where the pointers are: two rounds of calls.
-pub async fn observe(aws: &Aws, scope: &Scope) -> Result<Pointers, Error> {
+pub async fn observe(aws: &Aws, scope: &Scope) -> Result<Serving, Error> {
     with_cx(aws, scope, async |cx| {
         let versions = try_join_all(Handler::ALL.map(|handler| alias::observe(cx, handler.name())));
         let served = async {
             let Some(api) = api::find(cx).await? else { return Ok((None, None)) };
-            let stages = stage::observe(cx, &api).await?;
+            let stages = stage::observe(cx, &api.id).await?;
             let own = stages.into_iter().find(|(at, _)| *at == stage::address(scope));
             let deployment = own.and_then(|(_, live)| text(&live.properties, "deployment"));
             Ok((Some(api), deployment))
@@ -33,7 +48,9 @@ pub async fn observe(aws: &Aws, scope: &Scope) -> Result<Pointers, Error> {
             .flatten()
             .filter_map(|(at, live)| Some((at.name, text(&live.properties, "version")?)))
             .collect();
-        Ok(Pointers { api, deployment, versions })
+        let (id, outputs) = api.map(|api| (api.id, api.outputs)).unzip();
+        let pointers = Pointers { api: id, deployment, versions };
+        Ok(Serving { pointers, api: outputs.unwrap_or_default() })
     })
     .await
 }

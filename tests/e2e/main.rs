@@ -12,6 +12,7 @@ mod hostile;
 mod identity;
 mod ledger;
 mod order;
+mod outside;
 mod permissions;
 mod presence;
 mod reconnect;

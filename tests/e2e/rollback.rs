@@ -221,7 +221,7 @@ async fn what_a_deploy_says_of_the_stage_afterwards_is_what_an_observation_finds
     let pointers = chat_stacks::ledger::Pointers::of(&observed, scope);
     assert_eq!(chat_stacks::ledger::Pointers::of(&after, scope), pointers);
     assert_eq!(
-        chat_stacks::pointers::observe(chat.aws(), scope).await.expect("it can be observed"),
+        chat_stacks::pointers::observe(chat.aws(), scope).await.expect("it can be observed").pointers,
         pointers
     );
     chat.stop().await;
@@ -258,4 +258,30 @@ fn going_to_and_fro_between_two_apis_keeps_two_deployments() {
     chatctl.data(&["destroy", "--yes"]);
     let left = runtime.block_on(chat_tests::Account::of(&endpoint).everything());
     assert_eq!(left, ["table chatctl"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_code_takes_the_short_path_and_refuses_anything_else() {
+    let (chatctl, url) = deployed();
+    let mut alice = client(&url, "alice").await;
+    chatctl.build(&changed(&chatctl, Handler::OnMessage, "two"));
+
+    let done = chatctl.data(&["deploy", "--only-code", "--yes"]);
+
+    assert_eq!((&done["changed"], &done["functions"]), (&json!(true), &json!(["on_message"])), "{done}");
+    assert!(done["verified"].is_string(), "{done}");
+    assert_eq!(alice.send("r", "one").await.seq, 1, "the connection is open");
+    assert_eq!(answered_by(&chatctl, "on_message"), "2");
+    assert_eq!(chatctl.data(&["plan"])["changes"], false);
+    assert_eq!(chatctl.data(&["drift"])["drift"], json!([]), "what it did itself is no drift");
+    assert_eq!(chatctl.data(&["deploy", "--only-code", "--yes"])["changed"], false);
+
+    // A setting as well: nothing is done, and what would be is named.
+    chatctl.build(&changed(&chatctl, Handler::OnMessage, "three"));
+    chatctl.settings("    presence: { max_members: 7 }\n");
+    let (code, lines) = chatctl.lines(&["deploy", "--only-code", "--yes"]);
+    let error = &lines.last().expect("a result")["error"];
+    assert_eq!((code, &error["code"]), (4, &json!("not_only_code")), "{error}");
+    assert!(error["message"].as_str().unwrap_or_default().contains("function/on_message"), "{error}");
+    assert_eq!(version(&chatctl, "on_message"), "2");
 }

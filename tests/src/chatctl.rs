@@ -37,13 +37,19 @@ impl Chatctl {
     /// `more` is further settings of stage `local`, as YAML of that depth.
     pub fn new(more: &str) -> Self {
         let folder = TempDir::new().expect("no temporary directory");
+        let chatctl = Self { folder, running: Vec::new() };
+        chatctl.settings(more);
+        chatctl
+    }
+
+    /// From now on these are the further settings of stage `local`.
+    pub fn settings(&self, more: &str) {
         let settings = format!(
             "app: chat\nstages:\n  local:\n    endpoint: local\n    auth: {{ mode: open }}\n    lambda: {{ architecture: \
              native }}\n    limits: {{ sends_per_10s: 0 }}\n    control_plane: {{ rate: 0 }}\n    build: {{ profile: dev \
              }}\n{more}"
         );
-        std::fs::write(folder.path().join("chat.yaml"), settings).expect("no settings");
-        Self { folder, running: Vec::new() }
+        std::fs::write(self.folder.path().join("chat.yaml"), settings).expect("no settings");
     }
 
     pub fn state(&self) -> PathBuf {

@@ -253,7 +253,8 @@ impl Session<'_> {
         let built = stage::build(self.context, self.project, &self.stage.settings).await?;
         let artifacts = stage::pack(self.project, &built).await?;
         let functions = again_if_overtaken(self.context, LOCK_PATIENCE, async |wait| {
-            self.stage.cut_over(self.context, VERB, wait, &artifacts, &self.url).await
+            let verify = crate::args::Verify::default();
+            Ok(self.stage.cut_over(self.context, VERB, wait, &artifacts, verify, false).await?.functions)
         })
         .await?;
         let elapsed_ms = milliseconds(started.elapsed());

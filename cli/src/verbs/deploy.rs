@@ -1,7 +1,7 @@
 //! `deploy`: creates a stage or brings it up to date: plan, question, apply.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chat_stacks::settings::Endpoint;
 use chat_stacks::status::{self, Status};
@@ -42,11 +42,61 @@ impl fmt::Display for Report {
     }
 }
 
+/// What the short path did.
+#[derive(Debug, Serialize)]
+struct CodeReport {
+    changed: bool,
+    functions: Vec<String>,
+    elapsed_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    websocket_url: Option<String>,
+}
+
+impl fmt::Display for CodeReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.changed {
+            return f.write_str("nothing to do: the code is what serves already");
+        }
+        let took = seconds(Duration::from_millis(self.elapsed_ms));
+        write!(f, "{} cut over in {took}; connections stayed open", self.functions.join(", "))
+    }
+}
+
 pub(crate) async fn run(context: &Context, args: &args::Deploy) -> Result<ExitCode> {
     let wait = Duration::from_secs(args.lock.lock_timeout);
+    if args.only_code {
+        let report =
+            again_if_overtaken(context, wait, async |wait| only_code(context, args, wait).await).await?;
+        context.output.result(&report);
+        return Ok(ExitCode::Ok);
+    }
     let report = again_if_overtaken(context, wait, async |wait| deploy(context, args, wait).await).await?;
     context.output.result(&report);
     Ok(ExitCode::Ok)
+}
+
+/// The short path.
+async fn only_code(context: &Context, args: &args::Deploy, wait: Duration) -> Result<CodeReport> {
+    let open = async {
+        let stage = Stage::open(context, args.cloud.port).await?;
+        let artifacts = stage.artifacts(context).await?;
+        if stage.settings.endpoint != Endpoint::Local || !context.output.can_ask() {
+            ask(context, &format!("Cut stage {} over to changed code?", stage.settings.stage)).await?;
+        }
+        Ok((stage, artifacts))
+    };
+    let (stage, artifacts) = context.unless_stopped(open).await?;
+    let started = Instant::now();
+    let done = stage.cut_over(context, "deploy", wait, &artifacts, args.verify, true).await?;
+    Ok(CodeReport {
+        changed: !done.functions.is_empty(),
+        functions: done.functions,
+        elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        verified: done.verified,
+        websocket_url: done.url,
+    })
 }
 
 async fn deploy(context: &Context, args: &args::Deploy, wait: Duration) -> Result<Report> {

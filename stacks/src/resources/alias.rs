@@ -6,7 +6,7 @@ use chat_functions::contract::Handler;
 use futures_util::future::{try_join, try_join_all};
 use serde_json::json;
 
-use super::{function, next_page};
+use super::{function, next_page, policy};
 use crate::address::{Address, Kind};
 use crate::aws::Identity;
 use crate::call::{Cx, OrAbsent};
@@ -48,7 +48,8 @@ impl Resource for Alias {
     }
 
     fn needs(&self) -> Vec<Address> {
-        vec![function::address(self.handler.name())]
+        // The policy too, or the first invocation could be refused what it needs.
+        vec![function::address(self.handler.name()), policy::address_of(self.handler)]
     }
 
     fn desired(&self, outputs: &Outputs) -> Desired {
@@ -58,19 +59,24 @@ impl Resource for Alias {
 
     async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
         let name = self.scope.function(self.handler);
-        let version = cx.output(&function::address(self.handler.name()), "version")?;
+        let function = function::address(self.handler.name());
+        let version = cx.output(&function, "version")?;
+        let ready = async {
+            match cx.outputs.get(&function, function::READY) {
+                Some(_) => Ok(()),
+                None => function::wait_until_ready(cx, &name, Some(version)).await,
+            }
+        };
         if live.is_none() {
             // Nothing serves yet, so the alias need not wait for the version: only who uses it must.
-            let (created, ()) =
-                try_join(create(cx, &name, version), function::wait_until_ready(cx, &name, Some(version)))
-                    .await?;
+            let (created, ()) = try_join(create(cx, &name, version), ready).await?;
             if created {
                 return Ok(Values::new());
             }
         } else if cx.drifted(self, live)?.is_empty() {
             return Ok(Values::new());
         } else {
-            function::wait_until_ready(cx, &name, Some(version)).await?;
+            ready.await?;
         }
         move_to(cx, &name, version).await?;
         Ok(Values::new())
@@ -91,10 +97,11 @@ async fn create(cx: &Cx<'_>, function: &str, version: &str) -> Result<bool, Erro
     }
 }
 
-/// Cuts over to a version, then lets old ones go.
+/// Cuts over to a version, and lets old ones go meanwhile: what serves still is among those that are kept, or in use,
+/// so that it cannot be deleted.
 pub(crate) async fn move_to(cx: &Cx<'_>, function: &str, version: &str) -> Result<(), Error> {
-    point_to(cx, function, version).await?;
-    prune(cx, function, version).await
+    try_join(point_to(cx, function, version), prune(cx, function, version)).await?;
+    Ok(())
 }
 
 /// Cuts over to a version, and nothing else.

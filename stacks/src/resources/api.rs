@@ -155,8 +155,8 @@ async fn observe_parts(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
 }
 
 /// The id of the API that serves, without a look at its parts.
-pub(crate) async fn find(cx: &Cx<'_>) -> Result<Option<String>, Error> {
-    Ok(list(cx).await?.into_iter().find(|live| live.owned).map(|live| live.id))
+pub(crate) async fn find(cx: &Cx<'_>) -> Result<Option<Live>, Error> {
+    Ok(list(cx).await?.into_iter().find(|live| live.owned))
 }
 
 /// All APIs that carry this scope's tags, oldest first.

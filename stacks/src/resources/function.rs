@@ -14,7 +14,7 @@ use chat_functions::contract::Handler;
 use futures_util::future::try_join4;
 use serde_json::{Value, json};
 
-use super::{alias, log_group, ownership, permission, policy, require_owned, role, tag_map, tags_property};
+use super::{alias, log_group, ownership, permission, require_owned, role, tag_map, tags_property};
 use crate::address::{Address, Kind};
 use crate::artifact::Artifact;
 use crate::aws::Identity;
@@ -102,13 +102,8 @@ impl Resource for Function {
     }
 
     fn needs(&self) -> Vec<Address> {
-        // The log group first, or Lambda's first invocation could make one of its own. The policy first, or the first
-        // invocation could be refused what it needs.
-        let mut needs = vec![
-            role::address(self.handler.name()),
-            policy::address_of(self.handler),
-            log_group::address(self.handler.name()),
-        ];
+        // The log group first, or Lambda's first invocation could make one of its own.
+        let mut needs = vec![role::address(self.handler.name()), log_group::address(self.handler.name())];
         needs.extend(self.environment.values().filter_map(|variable| match variable {
             Variable::Known(_) => None,
             Variable::CallbackUrl { api } => Some(api.clone()),
@@ -118,7 +113,7 @@ impl Resource for Function {
 
     fn desired(&self, outputs: &Outputs) -> Desired {
         Desired::new()
-            .with("code_sha256", self.artifact.sha256())
+            .with(CODE, self.artifact.sha256())
             .with("runtime", Runtime::Providedal2023.as_str())
             .with("handler", "bootstrap")
             .with("architecture", self.architecture)
@@ -139,22 +134,24 @@ impl Resource for Function {
         let mut live = live.cloned();
         if live.is_none() {
             match self.create(cx).await? {
-                Some(version) => return Ok(self.outputs(version)),
+                Some(uploaded) => return Ok(self.outputs(uploaded)),
                 None => live = Some(require_owned(cx, find(cx, self.handler.name()).await?)?),
             }
         }
         let drift = cx.drifted(self, live.as_ref())?;
         let drifted = |properties: &[&str]| properties.iter().any(|property| drift.contains(property));
-        let mut version = live.as_ref().and_then(|live| live.outputs.get("version").cloned());
+        let version = live.as_ref().and_then(|live| live.outputs.get("version").cloned());
+        let is_published = version.is_some();
+        let mut uploaded = Uploaded { version: version.unwrap_or_default(), ready: false };
         // Configuration, wait, code, wait: aws-facts, Lambda 2.
         let reconfigured = drifted(&["runtime", "handler", "memory_mb", "timeout_s", "role", "environment"]);
         if reconfigured {
             self.update_configuration(cx).await?;
         }
         if drifted(&["code_sha256", "architecture"]) {
-            version = Some(upload(cx, &self.name(), &self.artifact, self.architecture).await?);
-        } else if reconfigured || drifted(&["published"]) || version.is_none() {
-            version = Some(self.publish(cx).await?);
+            uploaded = upload(cx, &self.name(), &self.artifact, self.architecture).await?;
+        } else if reconfigured || drifted(&["published"]) || !is_published {
+            uploaded.version = self.publish(cx).await?;
         }
         if drifted(&["tags"]) {
             let arn = arn(&self.identity, &self.name());
@@ -163,17 +160,35 @@ impl Resource for Function {
             })
             .await?;
         }
-        Ok(self.outputs(version.unwrap_or_default()))
+        Ok(self.outputs(uploaded))
     }
 }
 
+/// A published version.
+pub(crate) struct Uploaded {
+    pub(crate) version: String,
+    /// Lambda said in the same answer that it can serve.
+    pub(crate) ready: bool,
+}
+
+/// The property that only new code changes.
+pub(crate) const CODE: &str = "code_sha256";
+
+/// Set if nobody has to wait for the version.
+pub(super) const READY: &str = "ready";
+
 impl Function {
-    fn outputs(&self, version: String) -> Values {
-        Values::from([("arn", arn(&self.identity, &self.name())), ("version", version)])
+    fn outputs(&self, uploaded: Uploaded) -> Values {
+        let mut values =
+            Values::from([("arn", arn(&self.identity, &self.name())), ("version", uploaded.version)]);
+        if uploaded.ready {
+            values.insert(READY, "yes".to_owned());
+        }
+        values
     }
 
     /// The version it was published as, or nothing if there is such a function already.
-    async fn create(&self, cx: &Cx<'_>) -> Result<Option<String>, Error> {
+    async fn create(&self, cx: &Cx<'_>) -> Result<Option<Uploaded>, Error> {
         let code = FunctionCode::builder().zip_file(Blob::new(self.artifact.zip())).build();
         let created = cx
             .call("CreateFunction", || {
@@ -196,7 +211,10 @@ impl Function {
             })
             .await;
         match created {
-            Ok(answer) => Ok(Some(answer.version.unwrap_or_default())),
+            Ok(answer) => Ok(Some(Uploaded {
+                ready: answer.state == Some(State::Active),
+                version: answer.version.unwrap_or_default(),
+            })),
             Err(failure)
                 if failure.is("ResourceConflictException") && failure.message.contains("already exist") =>
             {
@@ -233,13 +251,13 @@ impl Function {
     }
 }
 
-/// Uploads code and publishes it; returns the version once it can serve.
+/// Uploads code and publishes it. Whoever wants to serve it waits until it is ready.
 pub(crate) async fn upload(
     cx: &Cx<'_>,
     name: &str,
     artifact: &Artifact,
     architecture: &str,
-) -> Result<String, Error> {
+) -> Result<Uploaded, Error> {
     let answer = cx
         .call("UpdateFunctionCode", || {
             cx.aws
@@ -252,13 +270,13 @@ pub(crate) async fn upload(
                 .send()
         })
         .await?;
+    let ready = answer.last_update_status == Some(LastUpdateStatus::Successful);
     let version = answer.version.ok_or_else(|| Error::bug("UpdateFunctionCode told no version"))?;
-    wait_until_ready(cx, name, None).await?;
-    Ok(version)
+    Ok(Uploaded { version, ready })
 }
 
 /// Waits until the function, or one version of it, can be invoked and changed.
-pub(super) async fn wait_until_ready(cx: &Cx<'_>, name: &str, version: Option<&str>) -> Result<(), Error> {
+pub(crate) async fn wait_until_ready(cx: &Cx<'_>, name: &str, version: Option<&str>) -> Result<(), Error> {
     cx.wait("the function is ready", READY_WITHIN, || async {
         let answer = cx
             .call("GetFunctionConfiguration", || {
