@@ -66,6 +66,9 @@ pub(crate) struct CutOver {
     pub(crate) verified: Option<String>,
 }
 
+/// How the address of a cloud on this machine begins.
+const LOOPBACK: [&str; 3] = ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"];
+
 /// Seconds that the token of a verification is good for: longer than any verification takes.
 const VERIFY_TOKEN_S: i64 = 120;
 
@@ -272,10 +275,15 @@ impl Stage {
     }
 
     async fn open_ledger(&self, context: &Context, ledger: &Ledger, wait: Duration) -> Result<Ticket> {
+        let is_here = match &self.settings.endpoint {
+            Endpoint::Local => true,
+            Endpoint::Url(url) => LOOPBACK.iter().any(|start| url.starts_with(start)),
+            Endpoint::Aws => false,
+        };
         let patience = Patience {
             wait,
-            // Its processes are on this machine as well as the cloud.
-            is_gone: (self.settings.endpoint == Endpoint::Local).then_some(who::is_gone as fn(&_) -> _),
+            // Whoever changes a cloud on this machine is on it, too.
+            is_gone: is_here.then_some(who::is_gone as fn(&_) -> _),
             make_table: context.global.yes,
         };
         show(&context.output, 0, async |events| Ok(Box::pin(ledger.open(&patience, &events)).await?)).await

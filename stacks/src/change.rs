@@ -1,7 +1,9 @@
 //! One change of a stage from lock to record: whoever changes a stage, by whatever verb, does it in here.
 
 use std::fmt;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
@@ -11,6 +13,9 @@ use crate::ledger::{Ledger, Outcome, Record, Ticket};
 use crate::names::Scope;
 use crate::pointers::{Move, moves, point};
 use crate::verify::{Check, matching_logs, verify};
+
+/// How long a run that lost its lock tries to give it back.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 
 /// Does `work` while holding the stage's lock, and writes down that it began and how it ended. `work` is given the
 /// record, for what it wants to have written down, and a token that is cancelled when it must begin nothing more.
@@ -37,7 +42,7 @@ pub async fn under_lock<T>(
         // If nobody else has it yet, it is given back, so that nobody waits for a run that is over.
         record.outcome = Outcome::Interrupted;
         record.note = Some(lost.to.clone());
-        let _ = lock.finish(&mut record, false).await;
+        let _ = timeout(GIVE_UP_AFTER, lock.finish(&mut record, false)).await;
         let skipped = match result {
             Err(Error::Cancelled { skipped } | Error::Apply { skipped, .. }) => skipped,
             _ => Vec::new(),

@@ -190,6 +190,27 @@ async fn the_table_is_made_on_first_use_even_by_several_at_once() {
 }
 
 #[tokio::test]
+async fn whoever_changes_nothing_pays_for_one_read() {
+    let chat = Chat::builder().start_empty().await;
+    let ledger = ledger(&chat, "a");
+    let lock = take(&ledger, "first").await;
+    lock.finish(&mut record("first"), false).await.expect("it is its own");
+    chat.cloud().calls().reset();
+
+    open(&ledger, Duration::ZERO).await.expect("nobody holds it");
+
+    let calls: Vec<_> = chat
+        .cloud()
+        .calls()
+        .all()
+        .into_iter()
+        .map(|call| format!("{} {}", call.count, call.operation))
+        .collect();
+    assert_eq!(calls, ["1 Query"]);
+    chat.stop().await;
+}
+
+#[tokio::test]
 async fn of_many_who_saw_it_free_one_gets_the_lock() {
     let chat = Chat::builder().start_empty().await;
     let ledger = ledger(&chat, "a");
