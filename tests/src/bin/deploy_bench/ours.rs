@@ -46,7 +46,11 @@ pub(crate) async fn run(root: &Path, latency: Duration) -> Result<Vec<Sample>> {
         if act == Act::OneFunction {
             project.change("on_message").map_err(|e| format!("failed to change a handler: {e}"))?;
         }
-        let verb = if act == Act::Destroy { "destroy" } else { "deploy" };
+        let verb: &[&str] = match act {
+            Act::Destroy => &["destroy"],
+            Act::OneFunction => &["deploy", "--only-code"],
+            Act::First | Act::NoOp => &["deploy"],
+        };
         proxy.measure();
         let (wall, cpu) = project.chatctl(verb).await?;
         samples.push(Sample { wall, cpu, counted: proxy.measure() });
@@ -88,10 +92,11 @@ impl Project<'_> {
     }
 
     /// Runs a verb as a whole process, and says how long it took and what it used.
-    async fn chatctl(&self, verb: &str) -> Result<(Duration, Duration)> {
+    async fn chatctl(&self, verb: &[&str]) -> Result<(Duration, Duration)> {
         let mut command = Command::new(self.root.join("target/release/chatctl"));
         command
-            .args([verb, "--stage", "bench", "--yes", "--json", "--handlers"])
+            .args(verb)
+            .args(["--stage", "bench", "--yes", "--json", "--handlers"])
             .arg(self.place.join("handlers"))
             .current_dir(self.root)
             .env("CHATCTL_SETTINGS", self.place.join("chat.yaml"))
