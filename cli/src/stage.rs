@@ -24,6 +24,7 @@ use crate::output::Mode;
 use crate::output::progress::show;
 use crate::project::Project;
 use crate::token::{Claims, SigningKey};
+use crate::toolchain::{self, Toolchain};
 use crate::who;
 
 /// The owner of the local cloud. They are no secret: it listens on loopback only.
@@ -358,6 +359,14 @@ pub(crate) fn read(context: &Context, project: &Project) -> Result<StageSettings
     }
 }
 
+/// The stage's settings for what needs no keys, which are then not made either. `--stage` may be a key that stands for
+/// many stages; the name is then one of theirs.
+pub(crate) fn read_names(context: &Context, project: &Project) -> Result<StageSettings> {
+    let asked = &context.global.stage;
+    let name = asked.strip_suffix('*').map_or_else(|| asked.clone(), |start| format!("{start}0"));
+    Ok(Settings::load(&project.settings_as_typed())?.stage_as_written(&name)?)
+}
+
 fn own_key(context: &Context, project: &Project, stage: &StageName) -> Result<(KeyId, PublicKey)> {
     let key = SigningKey::of_stage(project, stage)?;
     if key.made_now {
@@ -391,11 +400,11 @@ pub(crate) async fn connect(settings: &StageSettings, local: Option<String>) -> 
 /// Builds the handlers as the stage wants them, with a spinner for what cargo is doing.
 pub(crate) async fn build(context: &Context, project: &Project, settings: &StageSettings) -> Result<Built> {
     if let Some(directory) = &context.global.handlers {
-        return handlers::find(directory);
+        let built = handlers::find(directory)?;
+        check(settings, &built)?;
+        return Ok(built);
     }
-    if settings.endpoint == Endpoint::Aws {
-        handlers::check_host(settings.lambda.architecture.name())?;
-    }
+    let toolchain = Toolchain::of(settings)?;
     let output = &context.output;
     let bar = output.spinner("building the handlers");
     let on_step = |line: &str| {
@@ -408,9 +417,11 @@ pub(crate) async fn build(context: &Context, project: &Project, settings: &Stage
             }
         }
     };
-    let built = handlers::build(project, settings.build_profile.name(), output.color(), &on_step).await;
+    let built =
+        handlers::build(project, &toolchain, settings.build_profile.name(), output.color(), &on_step).await;
     output.remove(&bar);
     let built = built?;
+    check(settings, &built)?;
     if !built.warnings.is_empty() {
         output.event(
             "build_warnings",
@@ -423,6 +434,16 @@ pub(crate) async fn build(context: &Context, project: &Project, settings: &Stage
         output.note("built", &text);
     }
     Ok(built)
+}
+
+/// Refuses handlers that would not start where the stage is, whoever built them.
+fn check(settings: &StageSettings, built: &Built) -> Result<()> {
+    if settings.endpoint == Endpoint::Aws {
+        for (handler, binary) in &built.binaries {
+            toolchain::check(*handler, binary, settings.lambda.architecture)?;
+        }
+    }
+    Ok(())
 }
 
 /// Packs the handlers, each on a thread of its own.

@@ -10,6 +10,7 @@ mod durability;
 mod history;
 mod hostile;
 mod identity;
+mod least_privilege;
 mod ledger;
 mod order;
 mod outside;

@@ -1,0 +1,153 @@
+//! Least privilege for whoever deploys, proved from both sides: under exactly the policy that `chatctl policy` prints
+//! a stage can be made, mended, changed, read and destroyed; without any single action of it something is refused.
+
+use std::collections::BTreeSet;
+
+use chat_local::{Cloud, CloudConfig};
+use chat_stacks::logs::{self, LogQuery};
+use chat_stacks::permissions::{self, Grant};
+use chat_stacks::{
+    Artifact, Artifacts, Aws, Error, Events, Handler, Identity, PlanOptions, Settings, Stack, StageSettings,
+    Target, apply, chat, code, observe, plan, verify_gone,
+};
+use chat_tests::Account;
+use tokio_util::sync::CancellationToken;
+
+const ROLE: &str = "deployer";
+
+/// Calls that no run can be brought to make: a stack that drops an alias and keeps its function would.
+const OUT_OF_REACH: [(&str, &str); 1] = [("lambda", "DeleteAlias")];
+
+#[tokio::test]
+async fn the_policy_suffices_and_every_call_is_in_it() {
+    let place = Place::with(&all_grants()).await;
+    place.cloud.calls().reset();
+
+    place.everything().await.expect("everything works under the policy");
+
+    let calls = place.cloud.calls().all().into_iter();
+    let made: BTreeSet<(&str, &str)> = calls
+        .filter(|call| call.principal.as_deref() == Some(ROLE) && call.service != "sts")
+        .map(|call| (call.service, call.operation))
+        .collect();
+    let known = permissions::operations();
+    let unknown: Vec<_> = made.difference(&known).collect();
+    assert!(unknown.is_empty(), "calls without an entry: {unknown:?}");
+    // What this test does not exercise would not be missed below either.
+    let silent: Vec<_> = known.difference(&made).filter(|call| !OUT_OF_REACH.contains(call)).collect();
+    assert!(silent.is_empty(), "entries that nothing here calls: {silent:?}");
+    place.cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn without_any_single_action_something_is_refused() {
+    let mut superfluous = Vec::new();
+    let mut taken = 0;
+    let full = all_grants();
+    for (at, grant) in full.iter().enumerate() {
+        for action in &grant.actions {
+            let (service, name) = action.split_once(':').expect("an action has a service");
+            if OUT_OF_REACH.contains(&(service, name)) {
+                continue;
+            }
+            let mut less = full.clone();
+            less[at].actions.retain(|other| other != action);
+            less.retain(|grant| !grant.actions.is_empty());
+            let place = Place::with(&less).await;
+            taken += 1;
+            match place.everything().await {
+                Ok(()) => superfluous.push(*action),
+                Err(why) => assert!(why.contains(action), "without {action} this failed: {why}"),
+            }
+            place.cloud.shutdown().await;
+        }
+    }
+    assert!(taken > 40, "only {taken} actions were taken away");
+    assert!(superfluous.is_empty(), "nothing is refused without {superfluous:?}");
+}
+
+/// A cloud with nothing in it but a role, and clients that act in it.
+struct Place {
+    cloud: Cloud,
+    account: Account,
+    deployer: Aws,
+}
+
+impl Place {
+    async fn with(grants: &[Grant]) -> Self {
+        let cloud = Cloud::start(CloudConfig::in_memory()).await.expect("the cloud starts");
+        let account = Account::of(&cloud.endpoint());
+        account.create_role(ROLE, &permissions::document(grants)).await;
+        let target = Target::new(&stage("")).at(cloud.endpoint(), account.assume(ROLE).await);
+        let deployer = Aws::connect(&target).await.expect("clients");
+        Self { cloud, account, deployer }
+    }
+
+    /// The life of a stage, and at each point what only that point needs.
+    async fn everything(&self) -> Result<(), String> {
+        let scope = stage("").scope();
+        let say = |what: &str, error: Error| format!("{what}: {error}");
+        self.deploy(&stage(""), &artifacts(1)).await.map_err(|e| say("first deploy", e))?;
+        let query = LogQuery { functions: Vec::new(), since_ms: 0, pattern: None, limit: None };
+        logs::query(&self.deployer, &scope, &query).await.map_err(|e| say("logs", e))?;
+
+        chat_tests::vandalise(&self.account, &scope.prefix()).await;
+        let changed = stage(
+            "    lambda: { architecture: x86_64, memory_mb: 512 }\n    table: { pitr: true, deletion_protection: true }\n    throttling: { rate: 7, burst: 7 }\n",
+        );
+        self.deploy(&changed, &artifacts(1)).await.map_err(|e| say("repair", e))?;
+        for generation in 2..=7 {
+            let moved = code::cut_over(&self.deployer, &scope, &artifacts(generation)).await;
+            moved.map_err(|e| say("new code", e))?;
+        }
+        let stack = Stack::empty(scope.clone());
+        self.bring_to(&stack, true).await.map_err(|e| say("destroy", e))?;
+        verify_gone(&self.deployer, &scope).await.map_err(|e| say("a look around", e))
+    }
+
+    async fn deploy(&self, stage: &StageSettings, artifacts: &Artifacts) -> Result<(), Error> {
+        let stack = chat::stack(stage, self.deployer.identity().await?, artifacts)?;
+        self.bring_to(&stack, false).await?;
+        let observed = observe(&self.deployer, stack.scope()).await?;
+        let left = plan(&stack, &observed, &PlanOptions::default())?;
+        assert!(left.is_empty(), "a second plan has {left:?}");
+        Ok(())
+    }
+
+    async fn bring_to(&self, stack: &Stack, drop_deletion_protection: bool) -> Result<(), Error> {
+        let options = PlanOptions { adopt: true, drop_deletion_protection, ..PlanOptions::default() };
+        let observed = observe(&self.deployer, stack.scope()).await?;
+        let plan = plan(stack, &observed, &options)?;
+        apply(&self.deployer, stack, &plan, &Events::none(), &CancellationToken::new()).await?;
+        Ok(())
+    }
+}
+
+/// What `chatctl policy --stage dev` prints.
+fn all_grants() -> Vec<Grant> {
+    let stage = stage("");
+    permissions::deployer(
+        &stage.app,
+        stage.stage.as_str(),
+        &Identity::of_account("000000000000", "us-east-1"),
+    )
+}
+
+fn stage(more: &str) -> StageSettings {
+    let lambda = if more.contains("lambda:") { "" } else { "    lambda: { architecture: x86_64 }\n" };
+    let text = format!(
+        "app: chat\nstages:\n  dev:\n    endpoint: local\n    auth: {{ mode: open }}\n    control_plane: {{ rate: 0 }}\n\
+         {lambda}{more}"
+    );
+    let settings = Settings::parse(&text, "chat.yaml").unwrap_or_else(|why| panic!("{text}\n{why}"));
+    settings.stage("dev").unwrap_or_else(|why| panic!("{text}\n{why}"))
+}
+
+/// Nothing is invoked here, so the code may be anything that differs.
+fn artifacts(generation: u32) -> Artifacts {
+    let pack = |handler: Handler| Artifact::pack(format!("{handler} {generation}").as_bytes());
+    Handler::ALL
+        .into_iter()
+        .map(|handler| (handler, pack(handler).unwrap_or_else(|why| panic!("{why}"))))
+        .collect()
+}
