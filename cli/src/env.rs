@@ -33,6 +33,9 @@ pub(crate) const CI_RUNS: [&str; 4] = ["CI_JOB_URL", "BUILDKITE_BUILD_URL", "CIR
 /// The zig that cargo-zigbuild takes. Default: `zig` from the search path, or Python's package `ziglang`.
 pub(crate) const ZIG: &str = "CARGO_ZIGBUILD_ZIG_PATH";
 
+/// Set by CI systems: what is written to this machine is lost with it.
+pub(crate) const CI: &str = "CI";
+
 /// Set to anything: no colours (<https://no-color.org>).
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
 

@@ -18,7 +18,9 @@ use crate::args;
 use crate::artifacts;
 use crate::cloud;
 use crate::context::Context;
+use crate::env;
 use crate::error::{CliError, Result};
+use crate::exit_codes::ExitCode;
 use crate::handlers::{self, Built};
 use crate::output::Mode;
 use crate::output::progress::show;
@@ -340,7 +342,19 @@ pub(crate) async fn again_if_overtaken<T>(
 pub(crate) fn read(context: &Context, project: &Project) -> Result<StageSettings> {
     let settings = Settings::load(&project.settings_as_typed())?;
     let mut broken = None;
+    let on_runner = env::read(env::CI).is_some()
+        && settings.stage_as_written(&context.global.stage)?.endpoint != Endpoint::Local;
     let own = || {
+        let kept = project.state(&format!("keys/{}.pk8", context.global.stage)).exists();
+        if on_runner && !kept {
+            let message =
+                format!("stage {} wants tokens, but its settings name no key", context.global.stage);
+            broken = Some(CliError::new(ExitCode::Settings, "key_needed", message).help(
+                "a key that is made here is lost with the runner: make one at your own machine, and put what `chatctl \
+                 token --public-key` prints into `auth.public_keys`",
+            ));
+            return None;
+        }
         let key = StageName::parse(&context.global.stage)
             .map_err(|e| CliError::usage("invalid_stage", e.to_string()))
             .and_then(|stage| own_key(context, project, &stage));

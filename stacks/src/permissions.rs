@@ -37,15 +37,13 @@ struct Need {
 enum Part {
     Table,
     LogGroups,
-    /// Listing is authorised on no group in particular.
-    AnyLogGroup,
     Functions,
     /// Roles below the stage's path.
     Roles,
     /// Roles of the stage's names in no path: how IAM calls a role that is not there, since a request has its name only.
     AbsentRoles,
-    /// `iam:ListRoles` knows no resource.
-    AnyRole,
+    /// Listings that are authorised on nothing in particular.
+    Anything,
     /// A path of API Gateway's control plane. APIs have generated ids, so no name can be told from another.
     Gateway(&'static str),
 }
@@ -82,7 +80,7 @@ pub(crate) const fn operation_of(error: &'static str) -> &'static str {
     error.split_at(error.len() - 5).0
 }
 
-use Part::{AbsentRoles, AnyLogGroup, AnyRole, Functions, Gateway, LogGroups, Roles, Table};
+use Part::{AbsentRoles, Anything, Functions, Gateway, LogGroups, Roles, Table};
 
 operations! {
     aws_sdk_dynamodb {
@@ -101,7 +99,7 @@ operations! {
     aws_sdk_cloudwatchlogs {
         create_log_group CreateLogGroupError: "logs:CreateLogGroup" [LogGroups], "logs:TagResource" [LogGroups];
         delete_log_group DeleteLogGroupError: "logs:DeleteLogGroup" [LogGroups];
-        describe_log_groups DescribeLogGroupsError: "logs:DescribeLogGroups" [AnyLogGroup];
+        describe_log_groups DescribeLogGroupsError: "logs:DescribeLogGroups" [Anything];
         filter_log_events FilterLogEventsError: "logs:FilterLogEvents" [LogGroups];
         list_tags_for_resource ListTagsForResourceError: "logs:ListTagsForResource" [LogGroups];
         put_retention_policy PutRetentionPolicyError: "logs:PutRetentionPolicy" [LogGroups];
@@ -116,7 +114,7 @@ operations! {
         get_role_policy GetRolePolicyError: "iam:GetRolePolicy" [Roles, AbsentRoles];
         list_attached_role_policies ListAttachedRolePoliciesError: "iam:ListAttachedRolePolicies" [Roles, AbsentRoles];
         list_role_policies ListRolePoliciesError: "iam:ListRolePolicies" [Roles, AbsentRoles];
-        list_roles ListRolesError: "iam:ListRoles" [AnyRole];
+        list_roles ListRolesError: "iam:ListRoles" [Anything];
         put_role_policy PutRolePolicyError: "iam:PutRolePolicy" [Roles];
         tag_role TagRoleError: "iam:TagRole" [Roles];
         update_assume_role_policy UpdateAssumeRolePolicyError: "iam:UpdateAssumeRolePolicy" [Roles];
@@ -326,7 +324,7 @@ fn sid(service: &str, parts: &[Part], actions: &[&str]) -> String {
         ([Part::Gateway(_), ..], _) => {
             sid.extend(actions.iter().filter_map(|action| action.split(':').next_back()));
         }
-        ([Part::AnyLogGroup | Part::AnyRole], _) => sid.push_str("List"),
+        ([Part::Anything], _) => sid.push_str("List"),
         (parts, _) if parts.contains(&Part::AbsentRoles) => sid.push_str("Read"),
         _ => {}
     }
@@ -345,12 +343,11 @@ impl Part {
             Self::LogGroups => {
                 format!("arn:{partition}:logs:{region}:{account}:log-group:/aws/lambda/{prefix}-*")
             }
-            Self::AnyLogGroup => format!("arn:{partition}:logs:{region}:{account}:log-group:*"),
             // The star also covers aliases and versions.
             Self::Functions => format!("arn:{partition}:lambda:{region}:{account}:function:{prefix}-*"),
             Self::Roles => format!("arn:{partition}:iam::{account}:role/chatctl/{app}/{stage}/{prefix}-*"),
             Self::AbsentRoles => format!("arn:{partition}:iam::{account}:role/{prefix}-*"),
-            Self::AnyRole => "*".to_owned(),
+            Self::Anything => "*".to_owned(),
             Self::Gateway(path) => format!("arn:{partition}:apigateway:{region}::{path}"),
         }
     }

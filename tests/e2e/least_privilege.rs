@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use chat_local::{Cloud, CloudConfig};
 use chat_stacks::logs::{self, LogQuery};
 use chat_stacks::permissions::{self, Grant};
+use chat_stacks::preflight::{self, Answer};
 use chat_stacks::{
-    Artifact, Artifacts, Aws, Error, Events, Handler, Identity, PlanOptions, Settings, Stack, StageSettings,
-    Target, apply, chat, code, observe, plan, verify_gone,
+    Artifact, Artifacts, Aws, Error, Events, Handler, Identity, Plan, PlanOptions, Settings, Stack,
+    StageSettings, Target, apply, chat, code, observe, plan, verify_gone,
 };
 use chat_tests::Account;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +67,61 @@ async fn without_any_single_action_something_is_refused() {
     assert!(superfluous.is_empty(), "nothing is refused without {superfluous:?}");
 }
 
+#[tokio::test]
+async fn what_is_missing_is_named_at_once_and_before_anything_is_made() {
+    let taken = ["iam:CreateRole", "lambda:CreateFunction", "apigateway:TagResource"];
+    let mut less = with_preflight(all_grants());
+    less.iter_mut().for_each(|grant| grant.actions.retain(|action| !taken.contains(action)));
+    less.retain(|grant| !grant.actions.is_empty());
+    let place = Place::with(&less).await;
+    let scope = stage("").scope();
+
+    let (plan, answer) = tokio::join!(place.plan(&stage("")), preflight::ask(&place.deployer, &scope));
+    let refused = answer.check(&plan.expect("a plan only reads")).expect_err("three rights are missing");
+
+    let text = refused.to_string();
+    for action in taken {
+        assert!(text.contains(&format!("{action} on arn:aws:")), "{action} is not in: {text}");
+    }
+    for (action, resource) in [
+        ("iam:CreateRole", "role/chatctl/chat/dev/chat-dev-connect"),
+        ("lambda:CreateFunction", "function:chat-dev-on_message"),
+    ] {
+        let found = text.lines().any(|line| line.contains(action) && line.ends_with(resource));
+        assert!(found, "{action} on {resource} is not in: {text}");
+    }
+    assert!(!text.contains("dynamodb") && !text.contains("PassRole"), "more than that is missing: {text}");
+    assert_eq!(place.account.everything().await, [format!("role {ROLE}")]);
+    place.cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn with_the_whole_policy_nothing_is_missing_and_who_may_not_ask_goes_on() {
+    let place = Place::with(&with_preflight(all_grants())).await;
+    let scope = stage("").scope();
+    assert_eq!(preflight::ask(&place.deployer, &scope).await, Answer::Missing(BTreeSet::new()));
+    place.cloud.shutdown().await;
+
+    let place = Place::with(&all_grants()).await;
+    let answer = preflight::ask(&place.deployer, &scope).await;
+    assert!(matches!(&answer, Answer::Skipped(why) if why.contains("SimulatePrincipalPolicy")), "{answer:?}");
+    answer
+        .check(&place.plan(&stage("")).await.expect("a plan"))
+        .expect("nothing is refused that was not asked");
+    place.cloud.shutdown().await;
+}
+
+/// With the right to ask what one may do.
+fn with_preflight(mut grants: Vec<Grant>) -> Vec<Grant> {
+    grants.push(Grant {
+        sid: "Preflight".to_owned(),
+        actions: vec!["iam:SimulatePrincipalPolicy"],
+        resources: vec![format!("arn:aws:iam::000000000000:role/{ROLE}")],
+        passed_to: None,
+    });
+    grants
+}
+
 /// A cloud with nothing in it but a role, and clients that act in it.
 struct Place {
     cloud: Cloud,
@@ -112,6 +168,11 @@ impl Place {
         let left = plan(&stack, &observed, &PlanOptions::default())?;
         assert!(left.is_empty(), "a second plan has {left:?}");
         Ok(())
+    }
+
+    async fn plan(&self, stage: &StageSettings) -> Result<Plan, Error> {
+        let stack = chat::stack(stage, self.deployer.identity().await?, &artifacts(1))?;
+        plan(&stack, &observe(&self.deployer, stack.scope()).await?, &PlanOptions::default())
     }
 
     async fn bring_to(&self, stack: &Stack, drop_deletion_protection: bool) -> Result<(), Error> {

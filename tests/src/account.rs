@@ -164,6 +164,21 @@ impl Account {
         }
     }
 
+    /// Credentials of a session that somebody else's token stands for.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub async fn assume_with_token(&self, role_arn: &str, token: &str) -> Result<StaticCredentials, String> {
+        let call = self.sts.assume_role_with_web_identity().role_arn(role_arn).role_session_name("job");
+        let answer = call.web_identity_token(token).send().await.map_err(|why| format!("{why:?}"))?;
+        let session = answer.credentials.ok_or("no session")?;
+        Ok(StaticCredentials {
+            access_key_id: session.access_key_id,
+            secret_access_key: session.secret_access_key,
+            session_token: Some(session.session_token),
+        })
+    }
+
     pub async fn delete_policy(&self, role: &str, name: &str) {
         let call = self.iam.delete_role_policy().role_name(role).policy_name(name);
         call.send().await.unwrap_or_else(|why| panic!("{why:?}"));
