@@ -163,7 +163,8 @@ impl CiRole {
         let mut grants = permissions::deployer(&self.app, &self.stage, identity);
         grants.push(permissions::Grant {
             sid: "Preflight".to_owned(),
-            actions: vec!["iam:SimulatePrincipalPolicy"],
+            // A session is named without its role's path, which is looked up.
+            actions: vec!["iam:GetRole", "iam:SimulatePrincipalPolicy"],
             resources: vec![role_arn(&self.app, &self.stage, identity)],
             passed_to: None,
         });

@@ -76,7 +76,8 @@ async fn what_is_missing_is_named_at_once_and_before_anything_is_made() {
     let place = Place::with(&less).await;
     let scope = stage("").scope();
 
-    let (plan, answer) = tokio::join!(place.plan(&stage("")), preflight::ask(&place.deployer, &scope));
+    let wanted = stage("");
+    let (plan, answer) = tokio::join!(place.plan(&wanted), preflight::ask(&place.deployer, &scope));
     let refused = answer.check(&plan.expect("a plan only reads")).expect_err("three rights are missing");
 
     let text = refused.to_string();

@@ -27,7 +27,7 @@ async fn main_is_deployed_by_the_steps_of_its_job() {
 
     for _ in 0..2 {
         let last = runner.run(&job);
-        assert!(last.contains("websocket_url  ws://"), "{last}");
+        assert!(last.contains("websocket_url") && last.contains("ws://") && last.contains("/dev"), "{last}");
     }
 
     let summary = runner.file("summary.md");

@@ -5,6 +5,8 @@ use std::fmt::{self, Write as _};
 use chat_stacks::{Action, Plan, PropertyChange, Step};
 use serde_json::Value;
 
+use super::changes::between;
+
 /// GitHub takes comments of up to 65,536 characters; the rest is for what others put around it.
 const LONGEST: usize = 60_000;
 
@@ -76,22 +78,25 @@ fn details(text: &mut String, steps: &[Step]) {
     text.push_str("\n<details><summary>Old and new</summary>\n\n| resource | property | old | new |\n|---|---|---|---|\n");
     for step in changed {
         for change in &step.changes {
-            let _ = writeln!(
-                text,
-                "| {} | {}{} | {} | {} |",
-                code(&step.resource.to_string()),
-                code(change.property),
-                if change.forces_replacement { " (needs a new one)" } else { "" },
-                value(change.old.as_ref()),
-                new(change)
-            );
+            rows(text, &step.resource.to_string(), change);
         }
     }
     text.push_str("\n</details>\n");
 }
 
-fn new(change: &PropertyChange) -> String {
-    if change.known_after_apply { "*known later*".to_owned() } else { value(change.new.as_ref()) }
+/// A row for each place in which the property differs.
+fn rows(text: &mut String, resource: &str, change: &PropertyChange) {
+    let mut row = |path: &str, old: Option<&Value>, new: String| {
+        let note = if change.forces_replacement { " (needs a new one)" } else { "" };
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "| {} | {}{note} | {} | {new} |", code(resource), code(path), value(old));
+    };
+    if change.known_after_apply {
+        return row(change.property, change.old.as_ref(), "*known later*".to_owned());
+    }
+    for place in between(change.property, change.old.as_ref(), change.new.as_ref()) {
+        row(&place.path, place.old, value(place.new));
+    }
 }
 
 fn value(value: Option<&Value>) -> String {
