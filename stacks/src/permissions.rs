@@ -11,6 +11,7 @@ use chat_functions::contract::Handler;
 use serde_json::{Value, json};
 
 use crate::aws::Identity;
+use crate::ledger;
 use crate::names::{AppName, Scope};
 
 /// An operation of AWS, by the error type that the SDK gives it.
@@ -36,6 +37,8 @@ struct Need {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Table,
+    /// The table of locks and history, which all stages of an account and region share.
+    Ledger,
     LogGroups,
     Functions,
     /// Roles below the stage's path.
@@ -80,19 +83,24 @@ pub(crate) const fn operation_of(error: &'static str) -> &'static str {
     error.split_at(error.len() - 5).0
 }
 
-use Part::{AbsentRoles, Anything, Functions, Gateway, LogGroups, Roles, Table};
+use Part::{AbsentRoles, Anything, Functions, Gateway, Ledger, LogGroups, Roles, Table};
 
 operations! {
     aws_sdk_dynamodb {
         // A call that sets tags needs the right to tag as well; so everywhere below.
-        create_table CreateTableError: "dynamodb:CreateTable" [Table], "dynamodb:TagResource" [Table];
+        create_table CreateTableError: "dynamodb:CreateTable" [Table, Ledger], "dynamodb:TagResource" [Table, Ledger];
         delete_table DeleteTableError: "dynamodb:DeleteTable" [Table];
         describe_continuous_backups DescribeContinuousBackupsError: "dynamodb:DescribeContinuousBackups" [Table];
-        describe_table DescribeTableError: "dynamodb:DescribeTable" [Table];
+        describe_table DescribeTableError: "dynamodb:DescribeTable" [Table, Ledger];
         describe_time_to_live DescribeTimeToLiveError: "dynamodb:DescribeTimeToLive" [Table];
         list_tags_of_resource ListTagsOfResourceError: "dynamodb:ListTagsOfResource" [Table];
+        query QueryError: "dynamodb:Query" [Ledger];
         tag_resource TagResourceError: "dynamodb:TagResource" [Table];
+        // Authorised part by part.
+        transact_write_items TransactWriteItemsError:
+            "dynamodb:PutItem" [Ledger], "dynamodb:UpdateItem" [Ledger], "dynamodb:DeleteItem" [Ledger];
         update_continuous_backups UpdateContinuousBackupsError: "dynamodb:UpdateContinuousBackups" [Table];
+        update_item UpdateItemError: "dynamodb:UpdateItem" [Ledger];
         update_table UpdateTableError: "dynamodb:UpdateTable" [Table];
         update_time_to_live UpdateTimeToLiveError: "dynamodb:UpdateTimeToLive" [Table];
     }
@@ -166,6 +174,7 @@ operations! {
         delete_stage DeleteStageError: "apigateway:DELETE" [Gateway("/apis/*/stages/*")];
         get_apis GetApisError: "apigateway:GET" [Gateway("/apis")];
         get_authorizers GetAuthorizersError: "apigateway:GET" [Gateway("/apis/*/authorizers")];
+        get_deployment GetDeploymentError: "apigateway:GET" [Gateway("/apis/*/deployments/*")];
         get_deployments GetDeploymentsError: "apigateway:GET" [Gateway("/apis/*/deployments")];
         get_integration_responses GetIntegrationResponsesError:
             "apigateway:GET" [Gateway("/apis/*/integrations/*/integrationresponses")];
@@ -313,7 +322,7 @@ fn widest(parts: BTreeSet<Part>) -> Vec<Part> {
 fn sid(service: &str, parts: &[Part], actions: &[&str]) -> String {
     let mut sid = match service {
         "apigateway" => "Gateway".to_owned(),
-        "dynamodb" => "Table".to_owned(),
+        "dynamodb" => parts.iter().map(|part| format!("{part:?}")).collect(),
         other => {
             let mut name = other.to_owned();
             name[..1].make_ascii_uppercase();
@@ -339,6 +348,7 @@ impl Part {
         let prefix = format!("{app}-{stage}");
         match self {
             Self::Table => format!("arn:{partition}:dynamodb:{region}:{account}:table/{prefix}"),
+            Self::Ledger => format!("arn:{partition}:dynamodb:{region}:{account}:table/{}", ledger::NAME),
             // The star also covers `:log-stream:` behind the name, which calls on groups are authorised with.
             Self::LogGroups => {
                 format!("arn:{partition}:logs:{region}:{account}:log-group:/aws/lambda/{prefix}-*")
@@ -379,7 +389,10 @@ mod tests {
     fn only_listings_and_the_gateway_reach_beyond_the_stage() {
         for grant in of("chat", "dev") {
             let own = grant.resources.iter().all(|arn| {
-                arn.contains("chat-dev-") || arn.ends_with("table/chat-dev") || arn.contains(":apigateway:")
+                let known = ["table/chat-dev", "table/chatctl"];
+                known.iter().any(|table| arn.ends_with(table))
+                    || arn.contains("chat-dev-")
+                    || arn.contains(":apigateway:")
             });
             let lists =
                 grant.actions.iter().all(|action| action.contains(":List") || action.contains(":Describe"));

@@ -47,6 +47,7 @@ impl Answer {
             .steps
             .iter()
             .flat_map(|step| changes(step.resource.kind, step.action).iter().copied())
+            .chain(LEDGER)
             .collect();
         let missing: Vec<Missing> =
             missing.iter().filter(|missing| needed.contains(missing.action.as_str())).cloned().collect();
@@ -140,6 +141,9 @@ async fn ask_one(cx: &Cx<'_>, source: &str, question: &Question) -> Result<Vec<M
     }
 }
 
+/// Every change takes the lock and is written down.
+const LEDGER: [&str; 3] = ["dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"];
+
 /// Every action that changes something.
 fn changing() -> BTreeSet<&'static str> {
     let actions = [Action::Create, Action::Update, Action::Replace, Action::Delete];
@@ -218,7 +222,7 @@ mod tests {
 
     #[test]
     fn every_change_is_asked_about_and_nothing_else() {
-        let reads = ["Get", "List", "Describe", "Filter", "GET"];
+        let reads = ["Get", "List", "Describe", "Filter", "Query", "GET"];
         let all = permissions::actions();
         let written: BTreeSet<&str> = all
             .into_iter()
@@ -238,6 +242,7 @@ mod tests {
             action,
             id: None,
             changes: Vec::new(),
+            drift: false,
             after: Vec::new(),
             deleted_with: None,
             live: None,

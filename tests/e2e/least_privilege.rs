@@ -2,19 +2,26 @@
 //! a stage can be made, mended, changed, read and destroyed; without any single action of it something is refused.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use chat_local::{Cloud, CloudConfig};
+use chat_stacks::ledger::{Holder, Ledger, Patience, Record};
 use chat_stacks::logs::{self, LogQuery};
 use chat_stacks::permissions::{self, Grant};
+use chat_stacks::pointers::{self, Move};
 use chat_stacks::preflight::{self, Answer};
 use chat_stacks::{
     Artifact, Artifacts, Aws, Error, Events, Handler, Identity, Plan, PlanOptions, Settings, Stack,
-    StageSettings, Target, apply, chat, code, observe, plan, verify_gone,
+    StageSettings, Target, apply, chat, code, observe, plan, under_lock, verify_gone,
 };
 use chat_tests::Account;
 use tokio_util::sync::CancellationToken;
 
 const ROLE: &str = "deployer";
+
+/// Renewed twelve times in it, and expires long after that even on a busy machine.
+const LEASE: Duration = Duration::from_secs(3);
 
 /// Calls that no run can be brought to make: a stack that drops an alias and keeps its function would.
 const OUT_OF_REACH: [(&str, &str); 1] = [("lambda", "DeleteAlias")];
@@ -127,7 +134,7 @@ fn with_preflight(mut grants: Vec<Grant>) -> Vec<Grant> {
 struct Place {
     cloud: Cloud,
     account: Account,
-    deployer: Aws,
+    deployer: Arc<Aws>,
 }
 
 impl Place {
@@ -136,7 +143,7 @@ impl Place {
         let account = Account::of(&cloud.endpoint());
         account.create_role(ROLE, &permissions::document(grants)).await;
         let target = Target::new(&stage("")).at(cloud.endpoint(), account.assume(ROLE).await);
-        let deployer = Aws::connect(&target).await.expect("clients");
+        let deployer = Arc::new(Aws::connect(&target).await.expect("clients"));
         Self { cloud, account, deployer }
     }
 
@@ -154,9 +161,9 @@ impl Place {
         );
         self.deploy(&changed, &artifacts(1)).await.map_err(|e| say("repair", e))?;
         for generation in 2..=7 {
-            let moved = code::cut_over(&self.deployer, &scope, &artifacts(generation)).await;
-            moved.map_err(|e| say("new code", e))?;
+            self.cut_over(&artifacts(generation)).await.map_err(|e| say("new code", e))?;
         }
+        self.roll_back().await.map_err(|e| say("rollback", e))?;
         let stack = Stack::empty(scope.clone());
         self.bring_to(&stack, true).await.map_err(|e| say("destroy", e))?;
         verify_gone(&self.deployer, &scope).await.map_err(|e| say("a look around", e))
@@ -180,7 +187,65 @@ impl Place {
         let options = PlanOptions { adopt: true, drop_deletion_protection, ..PlanOptions::default() };
         let observed = observe(&self.deployer, stack.scope()).await?;
         let plan = plan(stack, &observed, &options)?;
-        apply(&self.deployer, stack, &plan, &Events::none(), &CancellationToken::new()).await?;
+        self.under_lock(stack.is_empty(), async |_| {
+            apply(&self.deployer, stack, &plan, &Events::none(), &CancellationToken::new()).await.map(drop)
+        })
+        .await
+    }
+
+    async fn cut_over(&self, artifacts: &Artifacts) -> Result<(), Error> {
+        let scope = stage("").scope();
+        let changed = code::changed(&self.deployer, &scope, artifacts).await?;
+        code::cut_over(&self.deployer, &scope, &changed, artifacts).await.map(drop)
+    }
+
+    /// Moves an alias to the version before, and stays at it until the lock was renewed.
+    async fn roll_back(&self) -> Result<(), Error> {
+        let scope = stage("").scope();
+        let now = pointers::observe(&self.deployer, &scope).await?;
+        let mut before = now.clone();
+        for version in before.versions.values_mut() {
+            *version =
+                version.parse::<u32>().map_or_else(|_| version.clone(), |number| (number - 1).to_string());
+        }
+        let mut moves = pointers::moves(&now, &before);
+        assert_eq!(moves.len(), Handler::ALL.len());
+        // There is no other deployment to go back to, but the calls are the same.
+        let deployment = now.deployment.clone().unwrap_or_default();
+        moves.push(Move::Deployment { from: deployment.clone(), to: deployment });
+        self.under_lock(false, async |ledger| {
+            ledger.history(10).await?;
+            let api = now.api.clone().unwrap_or_default();
+            let missing = pointers::missing(&self.deployer, &scope, &api, &moves).await?;
+            assert!(missing.is_empty(), "{missing:?}");
+            pointers::point(&self.deployer, &scope, &api, &moves).await?;
+            tokio::time::sleep(LEASE / 8).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// As every verb that changes something does it.
+    async fn under_lock(
+        &self,
+        last: bool,
+        work: impl AsyncFnOnce(&Ledger) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let ledger = Ledger::new(Arc::clone(&self.deployer), stage("").scope()).with_lease(LEASE);
+        let patience = Patience { make_table: true, ..Patience::default() };
+        let ticket = ledger.open(&patience, &Events::none()).await?;
+        let by = Holder {
+            principal: ROLE.to_owned(),
+            host: "here".to_owned(),
+            pid: std::process::id(),
+            verb: "deploy".to_owned(),
+            since_ms: 0,
+            run: None,
+        };
+        let (events, cancel) = (Events::none(), CancellationToken::new());
+        let record = Record::begin(by, None, "tests");
+        under_lock(&ledger, &ticket, record, last, &events, &cancel, async |_, _| work(&ledger).await)
+            .await?;
         Ok(())
     }
 }

@@ -153,6 +153,10 @@ async fn gateway(account: &Account, prefix: &str) {
             .route_id(route("$disconnect"))
             .route_response_key("$default")
     );
-    let deployment = done!(client.create_deployment().api_id(id)).deployment_id.unwrap_or_default();
+    // More than are kept to go back to.
+    let mut deployment = String::new();
+    for _ in 0..8 {
+        deployment = done!(client.create_deployment().api_id(id)).deployment_id.unwrap_or_default();
+    }
     done!(client.create_stage().api_id(id).stage_name(STRAY).deployment_id(deployment));
 }
