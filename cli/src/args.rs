@@ -87,8 +87,22 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: Local,
     },
+    /// Build and pack the handlers, and check that they run where the stage is
+    Build,
+    /// Check what this machine and the stage need, and say how to mend it
+    Doctor(Doctor),
+    /// Print the IAM policy that whoever deploys a stage needs
+    Policy(Policy),
+    /// Let CI jobs deploy a stage without keys
+    #[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
+    Ci {
+        #[command(subcommand)]
+        verb: Ci,
+    },
     /// Print a completion script
     Completions(Completions),
+    /// Write man pages
+    Man(Man),
 }
 
 /// Port of the local cloud.
@@ -122,6 +136,9 @@ pub(crate) struct Plan {
     /// Take over resources that have this stage's names but not its tags
     #[arg(long)]
     pub(crate) adopt: bool,
+    /// Print the plan as Markdown, for a pull request
+    #[arg(long)]
+    pub(crate) markdown: bool,
     #[command(flatten)]
     pub(crate) cloud: CloudPort,
 }
@@ -162,6 +179,9 @@ pub(crate) struct Deploy {
     /// Take over resources that have this stage's names but not its tags
     #[arg(long)]
     pub(crate) adopt: bool,
+    /// Do not ask IAM beforehand whether everything is allowed
+    #[arg(long)]
+    pub(crate) no_preflight: bool,
     #[command(flatten)]
     pub(crate) verify: Verify,
     #[command(flatten)]
@@ -208,6 +228,9 @@ pub(crate) struct Destroy {
     /// Switch a table's deletion protection off first
     #[arg(long)]
     pub(crate) drop_deletion_protection: bool,
+    /// Do not ask IAM beforehand whether everything is allowed
+    #[arg(long)]
+    pub(crate) no_preflight: bool,
     #[command(flatten)]
     pub(crate) lock: LockWait,
     #[command(flatten)]
@@ -290,6 +313,64 @@ pub(crate) struct LocalUp {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Policy {
+    /// Account of the policy, so that nobody has to be asked whose the credentials are
+    #[arg(long, value_name = "ID", value_parser = account)]
+    pub(crate) account: Option<String>,
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+}
+
+/// An account's id.
+fn account(text: &str) -> Result<String, &'static str> {
+    let fits = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if fits { Ok(text.to_owned()) } else { Err("an account's id has 12 digits") }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ci {
+    /// Make GitHub an identity provider of the account, and a role that only the right jobs may take on
+    Setup(CiSetup),
+    /// Delete the role
+    Remove,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CiSetup {
+    /// Repository, as its tokens name it: OWNER/NAME, or OWNER@ID/NAME@ID
+    #[arg(long, value_name = "REPOSITORY")]
+    pub(crate) repo: String,
+    /// Let the jobs of this branch in [default: main; for a stage that ends in a star, pull requests]
+    #[arg(long, value_name = "BRANCH", conflicts_with_all = ["environment", "pull_requests"])]
+    pub(crate) branch: Option<String>,
+    /// Let the jobs with this environment in
+    #[arg(long, value_name = "ENVIRONMENT", conflicts_with = "pull_requests")]
+    pub(crate) environment: Option<String>,
+    /// Let the jobs of pull requests in
+    #[arg(long)]
+    pub(crate) pull_requests: bool,
+    /// Print what would be made, and make nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// Account to print it for, so that nobody has to be asked whose the credentials are
+    #[arg(long, value_name = "ID", value_parser = account, requires = "print")]
+    pub(crate) account: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Man {
+    /// Directory to write a page for every verb to [default: print the page of chatctl]
+    #[arg(value_name = "DIRECTORY")]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Completions {
     /// Shell to write the script for
     pub(crate) shell: Shell,
@@ -314,6 +395,12 @@ impl Verb {
             Self::Local { verb: Local::Up(_) } => "local up",
             Self::Local { verb: Local::Down } => "local down",
             Self::Local { verb: Local::Status } => "local status",
+            Self::Build => "build",
+            Self::Ci { verb: Ci::Setup(_) } => "ci setup",
+            Self::Ci { verb: Ci::Remove } => "ci remove",
+            Self::Doctor(_) => "doctor",
+            Self::Man(_) => "man",
+            Self::Policy(_) => "policy",
             Self::Completions(_) => "completions",
         }
     }

@@ -30,6 +30,12 @@ pub(crate) const GITHUB_RUN: &str = "GITHUB_RUN_ID";
 /// The address of the run as GitLab, Buildkite, CircleCI and Jenkins say it.
 pub(crate) const CI_RUNS: [&str; 4] = ["CI_JOB_URL", "BUILDKITE_BUILD_URL", "CIRCLE_BUILD_URL", "BUILD_URL"];
 
+/// The zig that cargo-zigbuild takes. Default: `zig` from the search path, or Python's package `ziglang`.
+pub(crate) const ZIG: &str = "CARGO_ZIGBUILD_ZIG_PATH";
+
+/// Set by CI systems: what is written to this machine is lost with it.
+pub(crate) const CI: &str = "CI";
+
 /// Set to anything: no colours (<https://no-color.org>).
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
 

@@ -219,6 +219,18 @@ impl From<chat_stacks::Error> for CliError {
             }
             Error::HalfMoved { .. } => Self::new(ExitCode::PartlyApplied, "half_moved", text),
             Error::LockLost { .. } => Self::new(ExitCode::PartlyApplied, "lock_lost", text),
+            Error::NotPermitted(missing) => {
+                let mut cli = Self::refused(
+                    "not_permitted",
+                    "the principal that deploys lacks permissions; nothing was changed",
+                );
+                cli.causes = missing
+                    .iter()
+                    .map(|missing| format!("{} on {}", missing.action, missing.resource))
+                    .collect();
+                cli
+            }
+            Error::ForeignRole { .. } => Self::refused("foreign_role", text),
             Error::NotDeployed { .. } => Self::failed("not_deployed", text),
             Error::Bug(_) => Self::failed("bug", text),
         };

@@ -14,6 +14,7 @@ use tokio::process::Command;
 use crate::env;
 use crate::error::{CliError, Result};
 use crate::project::Project;
+use crate::toolchain::Toolchain;
 
 const PACKAGE: &str = "chat-functions";
 
@@ -31,15 +32,16 @@ pub(crate) struct Built {
 /// How a build goes on, one line of cargo's at a time: `Compiling chat-functions v0.1.0`.
 pub(crate) type OnStep<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
-/// Runs `cargo build` in the given profile.
+/// Runs cargo in the given profile.
 pub(crate) async fn build(
     project: &Project,
+    toolchain: &Toolchain,
     profile: &str,
     color: bool,
     on_step: OnStep<'_>,
 ) -> Result<Built> {
     let started = Instant::now();
-    let mut child = cargo(project, profile, color)?.spawn().map_err(|e| {
+    let mut child = cargo(project, toolchain, profile, color)?.spawn().map_err(|e| {
         CliError::failed("cargo_not_found", "failed to start cargo, which builds the handlers")
             .because(&e)
             .help("install Rust from https://rustup.rs, or put cargo on the search path")
@@ -98,12 +100,13 @@ pub(crate) fn find(directory: &Path) -> Result<Built> {
     Ok(Built { binaries, took: Duration::ZERO, compiled: 0, warnings: String::new() })
 }
 
-fn cargo(project: &Project, profile: &str, color: bool) -> Result<Command> {
+fn cargo(project: &Project, toolchain: &Toolchain, profile: &str, color: bool) -> Result<Command> {
     let mut command = Command::new(env::read(env::CARGO).unwrap_or_else(|| "cargo".to_owned()));
     let format = if color { "json-diagnostic-rendered-ansi" } else { "json" };
     command
         // Only this package: a build of the workspace would unify its features with this program's.
-        .args(["build", "--package", PACKAGE, "--bins", "--profile", profile, "--message-format", format])
+        .args(toolchain.args())
+        .args(["--package", PACKAGE, "--bins", "--profile", profile, "--message-format", format])
         .args(["--color", "never"])
         .current_dir(project.sources()?)
         .stdin(Stdio::null())
@@ -116,24 +119,6 @@ fn cargo(project: &Project, profile: &str, color: bool) -> Result<Command> {
         }
     }
     Ok(command)
-}
-
-/// Whether binaries built on this machine run on Lambda with the given architecture (`arm64` or `x86_64`).
-pub(crate) fn check_host(architecture: &str) -> Result<()> {
-    let host = match std::env::consts::ARCH {
-        "aarch64" => "arm64",
-        other => other,
-    };
-    if std::env::consts::OS == "linux" && host == architecture {
-        return Ok(());
-    }
-    Err(CliError::failed(
-        "cannot_cross_build",
-        format!("handlers for {architecture} Linux cannot be built on this machine ({host} {})", std::env::consts::OS),
-    )
-    .help(format!(
-        "run this on {architecture} Linux (a CI runner will do), or, on {host} Linux, set `architecture: {host}` for the stage"
-    )))
 }
 
 /// What cargo reported on its standard output.

@@ -16,10 +16,12 @@ mod error;
 mod exit_codes;
 mod handlers;
 mod output;
+mod preflight;
 mod project;
 mod stage;
 mod time;
 mod token;
+mod toolchain;
 mod verbs;
 mod who;
 
@@ -88,6 +90,11 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<ExitCode> {
             Verb::Unlock(args) => verbs::unlock::run(context, args).await,
             Verb::Token(args) => verbs::token::run(context, args),
             Verb::Local { verb } => verbs::local::run(context, verb).await,
+            Verb::Build => verbs::build::run(context).await,
+            Verb::Ci { verb } => verbs::ci::run(context, verb).await,
+            Verb::Doctor(args) => verbs::doctor::run(context, args).await,
+            Verb::Man(args) => verbs::man::run(context, args),
+            Verb::Policy(args) => verbs::policy::run(context, args).await,
             Verb::Completions(args) => verbs::completions::run(context, args),
         }
     };

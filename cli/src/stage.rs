@@ -18,12 +18,15 @@ use crate::args;
 use crate::artifacts;
 use crate::cloud;
 use crate::context::Context;
+use crate::env;
 use crate::error::{CliError, Result};
+use crate::exit_codes::ExitCode;
 use crate::handlers::{self, Built};
 use crate::output::Mode;
 use crate::output::progress::show;
 use crate::project::Project;
 use crate::token::{Claims, SigningKey};
+use crate::toolchain::{self, Toolchain};
 use crate::who;
 
 /// The owner of the local cloud. They are no secret: it listens on loopback only.
@@ -339,7 +342,19 @@ pub(crate) async fn again_if_overtaken<T>(
 pub(crate) fn read(context: &Context, project: &Project) -> Result<StageSettings> {
     let settings = Settings::load(&project.settings_as_typed())?;
     let mut broken = None;
+    let on_runner = env::read(env::CI).is_some()
+        && settings.stage_as_written(&context.global.stage)?.endpoint != Endpoint::Local;
     let own = || {
+        let kept = project.state(&format!("keys/{}.pk8", context.global.stage)).exists();
+        if on_runner && !kept {
+            let message =
+                format!("stage {} wants tokens, but its settings name no key", context.global.stage);
+            broken = Some(CliError::new(ExitCode::Settings, "key_needed", message).help(
+                "a key that is made here is lost with the runner: make one at your own machine, and put what `chatctl \
+                 token --public-key` prints into `auth.public_keys`",
+            ));
+            return None;
+        }
         let key = StageName::parse(&context.global.stage)
             .map_err(|e| CliError::usage("invalid_stage", e.to_string()))
             .and_then(|stage| own_key(context, project, &stage));
@@ -356,6 +371,14 @@ pub(crate) fn read(context: &Context, project: &Project) -> Result<StageSettings
         (_, Some(error)) => Err(error),
         (stage, None) => Ok(stage?),
     }
+}
+
+/// The stage's settings for what needs no keys, which are then not made either. `--stage` may be a key that stands for
+/// many stages; the name is then one of theirs.
+pub(crate) fn read_names(context: &Context, project: &Project) -> Result<StageSettings> {
+    let asked = &context.global.stage;
+    let name = asked.strip_suffix('*').map_or_else(|| asked.clone(), |start| format!("{start}0"));
+    Ok(Settings::load(&project.settings_as_typed())?.stage_as_written(&name)?)
 }
 
 fn own_key(context: &Context, project: &Project, stage: &StageName) -> Result<(KeyId, PublicKey)> {
@@ -391,11 +414,11 @@ pub(crate) async fn connect(settings: &StageSettings, local: Option<String>) -> 
 /// Builds the handlers as the stage wants them, with a spinner for what cargo is doing.
 pub(crate) async fn build(context: &Context, project: &Project, settings: &StageSettings) -> Result<Built> {
     if let Some(directory) = &context.global.handlers {
-        return handlers::find(directory);
+        let built = handlers::find(directory)?;
+        check(settings, &built)?;
+        return Ok(built);
     }
-    if settings.endpoint == Endpoint::Aws {
-        handlers::check_host(settings.lambda.architecture.name())?;
-    }
+    let toolchain = Toolchain::of(settings)?;
     let output = &context.output;
     let bar = output.spinner("building the handlers");
     let on_step = |line: &str| {
@@ -408,9 +431,11 @@ pub(crate) async fn build(context: &Context, project: &Project, settings: &Stage
             }
         }
     };
-    let built = handlers::build(project, settings.build_profile.name(), output.color(), &on_step).await;
+    let built =
+        handlers::build(project, &toolchain, settings.build_profile.name(), output.color(), &on_step).await;
     output.remove(&bar);
     let built = built?;
+    check(settings, &built)?;
     if !built.warnings.is_empty() {
         output.event(
             "build_warnings",
@@ -423,6 +448,16 @@ pub(crate) async fn build(context: &Context, project: &Project, settings: &Stage
         output.note("built", &text);
     }
     Ok(built)
+}
+
+/// Refuses handlers that would not start where the stage is, whoever built them.
+fn check(settings: &StageSettings, built: &Built) -> Result<()> {
+    if settings.endpoint == Endpoint::Aws {
+        for (handler, binary) in &built.binaries {
+            toolchain::check(*handler, binary, settings.lambda.architecture)?;
+        }
+    }
+    Ok(())
 }
 
 /// Packs the handlers, each on a thread of its own.

@@ -29,6 +29,24 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub(crate) const ALL: [Self; 15] = [
+        Self::Table,
+        Self::LogGroup,
+        Self::Role,
+        Self::Policy,
+        Self::Function,
+        Self::Alias,
+        Self::Permission,
+        Self::Api,
+        Self::Authorizer,
+        Self::Integration,
+        Self::IntegrationResponse,
+        Self::Route,
+        Self::RouteResponse,
+        Self::Deployment,
+        Self::Stage,
+    ];
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Table => "table",

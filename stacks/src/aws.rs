@@ -82,6 +82,23 @@ pub struct Identity {
     pub arn: String,
 }
 
+impl Identity {
+    /// Of an account that is named instead of asked for. The region tells the partition.
+    pub fn of_account(account: &str, region: &str) -> Self {
+        let partition = match region.split('-').collect::<Vec<_>>().as_slice() {
+            ["cn", ..] => "aws-cn",
+            ["us", "gov", ..] => "aws-us-gov",
+            _ => "aws",
+        };
+        Self {
+            account: account.to_owned(),
+            region: region.to_owned(),
+            partition: partition.to_owned(),
+            arn: String::new(),
+        }
+    }
+}
+
 /// The clients.
 #[derive(Debug)]
 pub struct Aws {
@@ -114,6 +131,10 @@ impl Aws {
             pace: Pace::new(target.control_plane),
             identity: OnceCell::new(),
         })
+    }
+
+    pub(crate) fn sts(&self) -> &aws_sdk_sts::Client {
+        &self.sts
     }
 
     /// Who these credentials belong to. Asked once.

@@ -17,6 +17,7 @@ use crate::aws::Aws;
 use crate::error::{AwsFailure, Error};
 use crate::event::{Event, Events};
 use crate::names::Scope;
+use crate::permissions::Permitted;
 use crate::resource::{Desired, Live, Outputs, Resource};
 use crate::retry;
 
@@ -39,8 +40,9 @@ impl Cx<'_> {
     ) -> Result<T, AwsFailure>
     where
         Fut: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
+        E: ProvideErrorMetadata + RequestId + Permitted + std::error::Error + 'static,
     {
+        debug_assert_eq!(operation, E::OPERATION, "the name of another operation");
         let started = Instant::now();
         let mut attempt = 0;
         loop {
@@ -65,7 +67,7 @@ impl Cx<'_> {
     ) -> Result<T, AwsFailure>
     where
         Fut: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: ProvideErrorMetadata + RequestId + std::error::Error + 'static,
+        E: ProvideErrorMetadata + RequestId + Permitted + std::error::Error + 'static,
     {
         self.call(operation, || async {
             self.aws.pace.take().await;

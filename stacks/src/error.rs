@@ -48,6 +48,16 @@ pub enum Error {
     #[error("still there after the destroy: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     LeftBehind(Vec<Address>),
 
+    /// IAM says beforehand that steps of the plan would be refused. Nothing was changed.
+    #[error("the principal that deploys lacks permissions:\n{}", .0.iter().map(|missing| format!("  {} on {}", missing.action, missing.resource)).collect::<Vec<_>>().join("\n"))]
+    NotPermitted(Vec<crate::preflight::Missing>),
+
+    /// A role that CI jobs should get is there already, and is not ours.
+    #[error(
+        "the role `{name}` exists, but without the tags that `chatctl ci setup` gives it; delete it or rename the app"
+    )]
+    ForeignRole { name: String },
+
     /// The stage has not been deployed.
     #[error("nothing is deployed for app {app}, stage {stage}; `chatctl deploy --stage {stage}` does it")]
     NotDeployed { app: String, stage: String },
@@ -116,6 +126,10 @@ impl Error {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Settings(error) => error.help.clone(),
+            Self::NotPermitted(_) => Some(
+                "`chatctl policy` prints all that it needs; `--no-preflight` goes on without asking IAM"
+                    .into(),
+            ),
             Self::Aws { failure, .. } => failure.help(),
             Self::Apply { failed, .. } => {
                 let help = failed.iter().find_map(|(_, error)| error.help()).unwrap_or_default();
@@ -241,7 +255,7 @@ impl AwsFailure {
         let action = self.operation;
         Some(match code {
             "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-                format!("the principal that deploys needs permission for {action}")
+                format!("the principal that deploys needs permission for {action}; `chatctl policy` prints all that it needs")
             }
             "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidSignatureException"
             | "SignatureDoesNotMatch" | "MissingAuthenticationToken" => {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "everything here is a test")]
 
+mod ci_role;
 mod cost;
 mod deploy;
 mod direct;
@@ -10,6 +11,8 @@ mod durability;
 mod history;
 mod hostile;
 mod identity;
+mod lambda_build;
+mod least_privilege;
 mod ledger;
 mod order;
 mod outside;
@@ -19,3 +22,4 @@ mod reconnect;
 mod refusals;
 mod rollback;
 mod rooms;
+mod workflows;

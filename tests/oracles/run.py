@@ -1,5 +1,5 @@
 """Lets clients and parsers that nobody here wrote judge the project: boto3, the AWS CLI, the websockets package, the
-AsyncAPI parser.
+AsyncAPI parser, actionlint, parliament.
 
     python tests/oracles/run.py [NAME…]
 
@@ -104,12 +104,14 @@ def script(name):
     return run
 
 
-def asyncapi(_cloud):
-    return subprocess.run(["node", str(HERE / "asyncapi.mjs")], cwd=ROOT).returncode == 0
+def node(name):
+    return lambda _cloud: subprocess.run(["node", str(HERE / name)], cwd=ROOT).returncode == 0
 
 
 ORACLES = {
-    "asyncapi": asyncapi,
+    "asyncapi": node("asyncapi.mjs"),
+    "actionlint": node("workflows.mjs"),
+    "parliament": script("parliament_policy.py"),
     "boto3": script("boto3_local.py"),
     "boto3-chat": script("boto3_chat.py"),
     "awscli": script("awscli_local.py"),

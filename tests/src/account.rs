@@ -9,15 +9,18 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_types::SdkConfig;
 use aws_types::region::Region;
+use chat_stacks::StaticCredentials;
 use serde_json::Value;
 
 /// Clients with the owner's credentials.
 #[derive(Clone)]
 pub struct Account {
-    dynamodb: aws_sdk_dynamodb::Client,
-    iam: aws_sdk_iam::Client,
-    lambda: aws_sdk_lambda::Client,
-    logs: aws_sdk_cloudwatchlogs::Client,
+    pub(crate) apigateway: aws_sdk_apigatewayv2::Client,
+    pub(crate) dynamodb: aws_sdk_dynamodb::Client,
+    pub(crate) iam: aws_sdk_iam::Client,
+    pub(crate) lambda: aws_sdk_lambda::Client,
+    pub(crate) logs: aws_sdk_cloudwatchlogs::Client,
+    sts: aws_sdk_sts::Client,
 }
 
 impl Account {
@@ -32,10 +35,12 @@ impl Account {
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .build();
         Self {
+            apigateway: aws_sdk_apigatewayv2::Client::new(&config),
             dynamodb: aws_sdk_dynamodb::Client::new(&config),
             iam: aws_sdk_iam::Client::new(&config),
             lambda: aws_sdk_lambda::Client::new(&config),
             logs: aws_sdk_cloudwatchlogs::Client::new(&config),
+            sts: aws_sdk_sts::Client::new(&config),
         }
     }
 
@@ -136,6 +141,42 @@ impl Account {
             .send()
             .await
             .unwrap_or_else(|why| panic!("{why:?}"));
+    }
+
+    /// A role that the owner may take on, with one policy: what deploys in its name.
+    pub async fn create_role(&self, name: &str, policy: &Value) {
+        let trust = r#"{"Version":"2012-10-17","Statement":[
+            {"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:root"},"Action":"sts:AssumeRole"}]}"#;
+        let made = self.iam.create_role().role_name(name).assume_role_policy_document(trust).send().await;
+        made.unwrap_or_else(|why| panic!("{why:?}"));
+        self.put_policy(name, name, policy).await;
+    }
+
+    /// Credentials of a session of a role.
+    pub async fn assume(&self, role: &str) -> StaticCredentials {
+        let arn = format!("arn:aws:iam::000000000000:role/{role}");
+        let answer = self.sts.assume_role().role_arn(arn).role_session_name("tests").send().await;
+        let session = answer.unwrap_or_else(|why| panic!("{why:?}")).credentials.expect("a session");
+        StaticCredentials {
+            access_key_id: session.access_key_id,
+            secret_access_key: session.secret_access_key,
+            session_token: Some(session.session_token),
+        }
+    }
+
+    /// Credentials of a session that somebody else's token stands for.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub async fn assume_with_token(&self, role_arn: &str, token: &str) -> Result<StaticCredentials, String> {
+        let call = self.sts.assume_role_with_web_identity().role_arn(role_arn).role_session_name("job");
+        let answer = call.web_identity_token(token).send().await.map_err(|why| format!("{why:?}"))?;
+        let session = answer.credentials.ok_or("no session")?;
+        Ok(StaticCredentials {
+            access_key_id: session.access_key_id,
+            secret_access_key: session.secret_access_key,
+            session_token: Some(session.session_token),
+        })
     }
 
     pub async fn delete_policy(&self, role: &str, name: &str) {

@@ -1,7 +1,7 @@
 //! What the project's tests stand on: a chat that runs in the test's own process, clients that tell a story, the real
 //! command line as a process, a judge of every frame that crosses the wire, and the load driver of the benchmark.
 
-#[expect(clippy::panic, reason = "a harness fails the test that uses it")]
+#[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
 mod account;
 #[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
 mod chat;
@@ -17,6 +17,8 @@ pub mod load;
 pub mod process;
 #[expect(clippy::expect_used, reason = "a harness fails the test that uses it")]
 pub mod tokens;
+#[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
+mod vandal;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,6 +28,7 @@ pub use chat::{Builder, Chat, until, within};
 pub use chatctl::{Chatctl, lines_of};
 pub use client::{Client, Hail, PATIENCE, Refused, Sent};
 pub use judge::{Judge, Sender};
+pub use vandal::vandalise;
 
 /// The workspace's root.
 pub fn root() -> PathBuf {

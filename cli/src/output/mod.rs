@@ -2,6 +2,7 @@
 //! there to standard error, except with `--json`, where both are lines on standard output.
 
 pub(crate) mod changes;
+pub(crate) mod markdown;
 pub(crate) mod plan;
 pub(crate) mod progress;
 

@@ -14,6 +14,7 @@ use crate::error::{CliError, Result};
 use crate::exit_codes::ExitCode;
 use crate::output::plan::PlanView;
 use crate::output::progress::seconds;
+use crate::preflight::Preflight;
 use crate::stage::{Stage, again_if_overtaken};
 use crate::verbs::outputs::Listing;
 
@@ -105,6 +106,7 @@ async fn deploy(context: &Context, args: &args::Deploy, wait: Duration) -> Resul
     let stage = context.unless_stopped(open).await?;
     let plan = async {
         let options = PlanOptions { adopt: args.adopt, ..PlanOptions::of(&stage.settings) };
+        let preflight = Preflight::start(&stage, args.no_preflight);
         let (artifacts, seen) = stage.look(context, wait, stage.artifacts(context)).await?;
         let stack = chat_stacks::chat::stack(&stage.settings, stage.aws.identity().await?, &artifacts)?;
         let mut plan = plan(&stack, &seen.observed, &options)?;
@@ -113,6 +115,7 @@ async fn deploy(context: &Context, args: &args::Deploy, wait: Duration) -> Resul
         }
         if !plan.is_empty() {
             show_plan(context, &plan);
+            preflight.check(context, &plan).await?;
             confirm(context, &stage, &plan).await?;
         }
         Ok((stack, plan, seen))

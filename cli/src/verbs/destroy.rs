@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::exit_codes::ExitCode;
 use crate::output::progress::seconds;
+use crate::preflight::Preflight;
 use crate::stage::{Stage, again_if_overtaken};
 use crate::verbs::deploy::{ask, show_plan};
 use crate::who;
@@ -46,10 +47,12 @@ async fn destroy(context: &Context, args: &args::Destroy, wait: Duration) -> Res
             drop_deletion_protection: args.drop_deletion_protection,
             ..PlanOptions::of(&stage.settings)
         };
+        let preflight = Preflight::start(&stage, args.no_preflight);
         let ((), seen) = stage.look(context, wait, async { Ok(()) }).await?;
         let plan = plan(&stack, &seen.observed, &options)?;
         if !plan.is_empty() {
             show_plan(context, &plan);
+            preflight.check(context, &plan).await?;
             let data = plan.steps.iter().any(|step| step.resource.kind == Kind::Table);
             let what = if data { ", with every message in it" } else { "" };
             ask(context, &format!("Delete all of this{what}?")).await?;

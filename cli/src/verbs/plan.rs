@@ -9,6 +9,7 @@ use crate::args;
 use crate::context::Context;
 use crate::error::Result;
 use crate::exit_codes::ExitCode;
+use crate::output::markdown::Markdown;
 use crate::output::plan::PlanView;
 use crate::stage::Stage;
 
@@ -19,10 +20,15 @@ struct Report {
     plan: Plan,
     #[serde(skip)]
     verbose: bool,
+    #[serde(skip)]
+    markdown: bool,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.markdown {
+            return Markdown { plan: &self.plan }.fmt(f);
+        }
         PlanView { plan: &self.plan, verbose: self.verbose }.fmt(f)
     }
 }
@@ -33,6 +39,6 @@ pub(crate) async fn run(context: &Context, args: &args::Plan) -> Result<ExitCode
     let (_, plan) = stage.plan(context, &options).await?;
     let verbose = context.output.verbosity > 0;
     let changes = !plan.is_empty();
-    context.output.result(&Report { changes, plan, verbose });
+    context.output.result(&Report { changes, plan, verbose, markdown: args.markdown });
     Ok(if changes && args.detailed_exitcode { ExitCode::Changes } else { ExitCode::Ok })
 }

@@ -17,6 +17,10 @@ fn help_is_as_documented() {
         "token",
         "local",
         "local up",
+        "policy",
+        "build",
+        "doctor",
+        "man",
         "completions",
     ] {
         let mut args: Vec<&str> = verb.split_whitespace().collect();
@@ -49,6 +53,7 @@ fn wrong_arguments_exit_with_2() {
         &["token", "--user", "a#b"],
         &["token", "--user", "alice", "--ttl", "soon"],
         &["token", "--user", "alice", "--room", "a/b"],
+        &["policy", "--account", "123"],
     ] {
         assert_eq!(project.run(args).code(), 2, "{args:?}");
         let json = project.run(&[args, &["--json"]].concat());

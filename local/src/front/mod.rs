@@ -1,6 +1,7 @@
 //! The listener: reads requests, finds out who sent them and what they want, and lets the services answer.
 
 mod admin;
+mod demands;
 mod render;
 mod serve;
 mod service;

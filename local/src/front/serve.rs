@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 use super::render::{self, Answer};
 use super::service::Service;
-use super::{Front, admin};
+use super::{Front, admin, demands};
 use crate::call::{Call, Principal, Reply, Route};
 use crate::error::AwsError;
 use crate::query::Form;
@@ -26,7 +26,7 @@ use crate::{dynamodb, iam, logs};
 pub(super) struct LostAnswer;
 
 /// What is to be done, found from the request alone.
-enum Work {
+pub(super) enum Work {
     DynamoDb(&'static str, dynamodb::Targets),
     Logs(&'static str, serde_json::Value),
     Iam(&'static str, Form),
@@ -90,7 +90,12 @@ impl Front {
         request_id: &str,
     ) -> Result<(Outcome, bool), AwsError> {
         let body = read(body, service.max_body_bytes()).await?;
-        let principal = if self.cx.settings.verify_signatures {
+        let unsigned = claim.is_err() && service == Service::Iam && is_web_identity(&self.form(parts, &body));
+        let service = if unsigned { Service::Sts } else { service };
+        let principal = if unsigned {
+            // Its token speaks for it, and nothing else can be asked for like this.
+            Principal::Owner
+        } else if self.cx.settings.verify_signatures {
             let now_s = jiff::Timestamp::now().as_second();
             claim
                 .and_then(|claim| self.verifier.verify(&claim, parts, &body, &self.cx.iam, now_s))
@@ -99,7 +104,7 @@ impl Front {
             Principal::Owner
         };
         let path = path_of(parts);
-        let work = self.work(service, parts, &path, &body)?;
+        let mut work = self.work(service, parts, &path, &body)?;
         let operation = work.operation();
         self.calls.add(&principal, service.name(), operation);
 
@@ -111,7 +116,13 @@ impl Front {
             return Err(error);
         }
         if principal != Principal::Owner {
+            if let Work::Lambda(route) = &mut work
+                && route.operation == "CreateFunction"
+            {
+                route.resource = self.lambda.to_create(&body);
+            }
             self.authorize(&principal, &work)?;
+            demands::authorize(&self.cx, &principal, &work, &body)?;
         }
         let call = Call {
             principal,
@@ -229,6 +240,11 @@ impl Work {
             Self::Lambda(route) | Self::ApiGateway(route) | Self::WebSockets(route) => route.operation,
         }
     }
+}
+
+/// The one call that needs no signature: it brings a token of somebody else's.
+fn is_web_identity(form: &Form) -> bool {
+    form.get("Action") == Some("AssumeRoleWithWebIdentity")
 }
 
 async fn administer(front: &Front, parts: &Parts, body: Incoming, request_id: &str) -> Answer {

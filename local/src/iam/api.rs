@@ -13,17 +13,21 @@ pub(crate) const VERSION: &str = "2010-05-08";
 pub(super) type Outcome = Result<Option<Xml>, AwsError>;
 
 /// Every operation of IAM that there is here, with the IAM action of the same name.
-pub(crate) const OPERATIONS: [&str; 28] = [
+pub(crate) const OPERATIONS: [&str; 34] = [
+    "AddClientIDToOpenIDConnectProvider",
     "AttachRolePolicy",
     "CreateAccessKey",
+    "CreateOpenIDConnectProvider",
     "CreateRole",
     "CreateUser",
     "DeleteAccessKey",
+    "DeleteOpenIDConnectProvider",
     "DeleteRole",
     "DeleteRolePolicy",
     "DeleteUser",
     "DeleteUserPolicy",
     "DetachRolePolicy",
+    "GetOpenIDConnectProvider",
     "GetRole",
     "GetRolePolicy",
     "GetUser",
@@ -31,6 +35,7 @@ pub(crate) const OPERATIONS: [&str; 28] = [
     "ListAccessKeys",
     "ListAttachedRolePolicies",
     "ListInstanceProfilesForRole",
+    "ListOpenIDConnectProviders",
     "ListRolePolicies",
     "ListRoleTags",
     "ListRoles",
@@ -38,6 +43,7 @@ pub(crate) const OPERATIONS: [&str; 28] = [
     "ListUsers",
     "PutRolePolicy",
     "PutUserPolicy",
+    "SimulatePrincipalPolicy",
     "TagRole",
     "UntagRole",
     "UpdateAssumeRolePolicy",
@@ -48,6 +54,11 @@ impl Iam {
     /// What an operation is authorised on.
     pub(crate) fn resource(&self, operation: &str, form: &Form) -> String {
         match operation {
+            "SimulatePrincipalPolicy" => Self::simulated_resource(form),
+            operation if operation.contains("OpenIDConnect") => match form.get("OpenIDConnectProviderArn") {
+                Some(arn) => arn.to_owned(),
+                None => self.provider_arn(form.get("Url").unwrap_or("*").trim_start_matches("https://")),
+            },
             operation if operation.contains("User") || operation.contains("AccessKey") => {
                 self.user_resource(form)
             }
@@ -57,16 +68,20 @@ impl Iam {
 
     pub(crate) fn call(&self, operation: &str, form: &Form, call: &Call) -> Result<Reply, AwsError> {
         let result = match operation {
+            "AddClientIDToOpenIDConnectProvider" => self.add_client_id(form),
             "AttachRolePolicy" => self.attach_role_policy(form),
             "CreateAccessKey" => self.create_access_key(form),
+            "CreateOpenIDConnectProvider" => self.create_oidc_provider(form),
             "CreateRole" => self.create_role(form),
             "CreateUser" => self.create_user(form),
             "DeleteAccessKey" => self.delete_access_key(form),
+            "DeleteOpenIDConnectProvider" => self.delete_oidc_provider(form),
             "DeleteRole" => self.delete_role(form),
             "DeleteRolePolicy" => self.delete_role_policy(form),
             "DeleteUser" => self.delete_user(form),
             "DeleteUserPolicy" => self.delete_user_policy(form),
             "DetachRolePolicy" => self.detach_role_policy(form),
+            "GetOpenIDConnectProvider" => self.get_oidc_provider(form),
             "GetRole" => self.get_role(form),
             "GetRolePolicy" => self.get_role_policy(form),
             "GetUser" => self.get_user(form, &call.principal),
@@ -74,6 +89,7 @@ impl Iam {
             "ListAccessKeys" => self.list_access_keys(form),
             "ListAttachedRolePolicies" => self.list_attached_role_policies(form),
             "ListInstanceProfilesForRole" => self.list_instance_profiles_for_role(form),
+            "ListOpenIDConnectProviders" => self.list_oidc_providers(),
             "ListRolePolicies" => self.list_role_policies(form),
             "ListRoleTags" => self.list_role_tags(form),
             "ListRoles" => self.list_roles(form),
@@ -81,6 +97,7 @@ impl Iam {
             "ListUsers" => self.list_users(form),
             "PutRolePolicy" => self.put_role_policy(form),
             "PutUserPolicy" => self.put_user_policy(form),
+            "SimulatePrincipalPolicy" => self.simulate_principal_policy(form),
             "TagRole" => self.tag_role(form),
             "UntagRole" => self.untag_role(form),
             "UpdateAssumeRolePolicy" => self.update_assume_role_policy(form),

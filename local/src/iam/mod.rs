@@ -4,8 +4,10 @@ mod api;
 mod credentials;
 mod evaluate;
 mod model;
+mod oidc;
 mod policy;
 mod roles;
+mod simulate;
 mod sts;
 mod users;
 
@@ -46,6 +48,8 @@ pub(crate) struct Iam {
 struct State {
     roles: BTreeMap<String, Arc<Role>>,
     users: BTreeMap<String, Arc<User>>,
+    /// By host and path.
+    providers: BTreeMap<String, oidc::Provider>,
 }
 
 impl Iam {
@@ -53,6 +57,7 @@ impl Iam {
         let state = State {
             roles: store.list(ROLES)?.into_iter().map(|(name, role)| (name, Arc::new(role))).collect(),
             users: store.list(USERS)?.into_iter().map(|(name, user)| (name, Arc::new(user))).collect(),
+            providers: store.list(oidc::PROVIDERS)?.into_iter().collect(),
         };
         Ok(Self {
             account: account.to_owned(),
@@ -66,8 +71,22 @@ impl Iam {
 
     /// Whether the policies of a principal allow an action on a resource.
     pub(crate) fn authorize(&self, who: &Principal, action: &str, resource: &str) -> Result<(), AwsError> {
+        self.authorize_with(who, action, resource, &[])
+    }
+
+    /// The same with condition keys that only this request has, in lower case.
+    pub(crate) fn authorize_with(
+        &self,
+        who: &Principal,
+        action: &str,
+        resource: &str,
+        given: &[(&str, &str)],
+    ) -> Result<(), AwsError> {
         let lower = action.to_ascii_lowercase();
-        let context = |key: &str| self.condition_key(who, key);
+        let context = |key: &str| match given.iter().find(|(name, _)| *name == key) {
+            Some((_, value)) => Key::Values(vec![(*value).to_owned()]),
+            None => self.condition_key(who, key),
+        };
         let request = Request { action: &lower, resource, caller: &[], context: &context };
         let decision = match who {
             Principal::Owner => return Ok(()),

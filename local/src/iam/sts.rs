@@ -2,6 +2,7 @@
 
 use super::api::{Outcome, iso_time};
 use super::evaluate::{Decision, Key, Request, evaluate};
+use super::model::Role;
 use super::roles::check_session_name;
 use super::{Iam, denied};
 use crate::call::{Call, Principal, Reply};
@@ -11,14 +12,15 @@ use crate::query::{Form, Xml, reply};
 pub(crate) const STS_NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
 /// Every operation of STS that there is here.
-pub(crate) const STS_OPERATIONS: [&str; 2] = ["AssumeRole", "GetCallerIdentity"];
+pub(crate) const STS_OPERATIONS: [&str; 3] = ["AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity"];
 
 impl Iam {
-    /// STS needs no permission for the first, and looks at the role itself for the second.
+    /// STS needs no permission to say who asks, and looks at the role itself for the others.
     pub(crate) fn call_sts(&self, operation: &str, form: &Form, call: &Call) -> Result<Reply, AwsError> {
         let result = match operation {
             "GetCallerIdentity" => self.caller_identity(&call.principal),
             "AssumeRole" => self.assume_role(form, &call.principal),
+            "AssumeRoleWithWebIdentity" => self.assume_role_with_web_identity(form),
             other => Err(AwsError::bad_request(
                 "InvalidAction",
                 format!("Could not find operation {other} for version 2011-06-15"),
@@ -92,8 +94,13 @@ impl Iam {
             return Err(refuse());
         }
 
+        Ok(Some(self.session(&role, session, duration_s)))
+    }
+
+    /// Credentials of a new session, as STS answers with them.
+    pub(super) fn session(&self, role: &Role, session: &str, duration_s: i64) -> Xml {
         let expires_s = jiff::Timestamp::now().as_second() + duration_s;
-        let credentials = self.issuer.issue(&role, session, Some(expires_s));
+        let credentials = self.issuer.issue(role, session, Some(expires_s));
         let mut xml = Xml::default();
         xml.element("Credentials", |xml| {
             xml.text("AccessKeyId", &credentials.access_key_id);
@@ -105,6 +112,6 @@ impl Iam {
             xml.text("AssumedRoleId", &format!("{}:{session}", role.id));
             xml.text("Arn", &self.arn_of(&credentials.principal));
         });
-        Ok(Some(xml))
+        xml
     }
 }

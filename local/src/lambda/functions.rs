@@ -32,6 +32,12 @@ struct CreateFunction {
     code_signing_config_arn: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Named {
+    function_name: Option<String>,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Code {
@@ -60,6 +66,12 @@ struct PublishVersion {
     code_sha256: Option<String>,
     description: Option<String>,
     revision_id: Option<String>,
+}
+
+/// The function that a request would create; a star where it names none, and is refused for it afterwards.
+pub(super) fn name_in(body: &[u8]) -> String {
+    let named = serde_json::from_slice::<Named>(body).ok().and_then(|named| named.function_name);
+    named.and_then(|name| Name::parse(&name, None).ok()).map_or_else(|| "*".to_owned(), |name| name.function)
 }
 
 impl Lambda {
@@ -162,7 +174,16 @@ impl Lambda {
                 },
             });
             if !function.tags.is_empty() {
-                shown["Tags"] = json!(function.tags);
+                // Who may not list tags gets the function without them:
+                // https://docs.aws.amazon.com/lambda/latest/api/API_TagsError.html
+                let arn = function_arn(&self.host.cx, &function.name);
+                match self.host.cx.iam.authorize(&call.principal, "lambda:ListTags", &arn) {
+                    Ok(()) => shown["Tags"] = json!(function.tags),
+                    Err(error) => {
+                        shown["TagsError"] =
+                            json!({ "ErrorCode": "AccessDeniedException", "Message": error.message });
+                    }
+                }
             }
             if let Some(reserved) = function.reserved_concurrency {
                 shown["Concurrency"] = json!({ "ReservedConcurrentExecutions": reserved });

@@ -156,7 +156,7 @@ impl Lambda {
         let named = [params.get("FunctionName"), params.get("Arn")].into_iter().find(|name| !name.is_empty());
         let resource = match endpoint.operation {
             "ListFunctions" | "GetAccountSettings" => "*".to_owned(),
-            // The name is in the body.
+            // The name is in the body: see `to_create`.
             "CreateFunction" => function_arn(cx, "*"),
             _ => {
                 let outer = qualifier.as_ref().and_then(|query| query.get("Qualifier"));
@@ -171,6 +171,11 @@ impl Lambda {
             }
         };
         Some(Route { operation: endpoint.operation, action: action(endpoint.operation), resource })
+    }
+
+    /// What CreateFunction is authorised on. Reading the body for it costs too much to be done for the owner as well.
+    pub(crate) fn to_create(&self, body: &[u8]) -> String {
+        function_arn(&self.host.cx, &functions::name_in(body))
     }
 
     pub(crate) async fn call(self: &Arc<Self>, route: Route, call: Call) -> Result<Reply, AwsError> {

@@ -22,6 +22,7 @@ use crate::call::{Cx, Locks};
 use crate::error::{AwsFailure, Error};
 use crate::event::{Event, Events};
 use crate::names::Scope;
+use crate::permissions::Permitted;
 use crate::resource::Outputs;
 use clock::Clock;
 use lock::{Held, LockItem};
@@ -31,7 +32,7 @@ pub use applied::Applied;
 pub(crate) use clock::written;
 pub use lock::{Lock, Lost, Ticket};
 pub use record::{Changes, Commit, Holder, Outcome, Pointers, Record};
-pub use table::{ACTIONS, NAME};
+pub use table::NAME;
 
 /// Without a sign of life for this long, a run is taken for dead.
 pub const LEASE: Duration = Duration::from_secs(60);
@@ -288,6 +289,7 @@ impl Ledger {
         >,
         E: aws_smithy_types::error::metadata::ProvideErrorMetadata
             + aws_types::request_id::RequestId
+            + Permitted
             + std::error::Error
             + 'static,
     {

@@ -19,11 +19,6 @@ use crate::error::Error;
 /// What it is called in every account.
 pub const NAME: &str = "chatctl";
 
-/// What the ledger does to it, each without the `dynamodb:` prefix: what the principal that deploys has to be allowed.
-/// A transaction needs the rights of its parts.
-pub const ACTIONS: [&str; 7] =
-    ["CreateTable", "DeleteItem", "DescribeTable", "PutItem", "Query", "TagResource", "UpdateItem"];
-
 /// `chat/local`: one stage.
 pub(super) const PARTITION_KEY: &str = "PK";
 /// `lock`, or `deploy#000000000012`.

@@ -347,6 +347,11 @@ async fn observe_function(cx: &Cx<'_>, name: &str) -> Result<Option<Live>, Error
         .await
         .or_absent("ResourceNotFoundException")?;
     let Some(answer) = answer else { return Ok(None) };
+    if let Some(missing) = answer.tags_error {
+        // Without its tags it would pass for somebody else's.
+        let what = format!("Lambda does not tell its tags: {}", missing.message);
+        return Err(Error::Unhealthy { resource: address(cx.scope.part(name).unwrap_or(name)), what });
+    }
     let tags = answer.tags.unwrap_or_default();
     let (tags, owned) = ownership(cx.scope, tags.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     let configuration = answer.configuration.unwrap_or_else(|| FunctionConfiguration::builder().build());

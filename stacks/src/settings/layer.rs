@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::stage_key::StageKey;
 use super::values::{
     Architecture, AuthMode, Endpoint, KeyId, Origin, Profile, PublicKey, Region, RetentionDays, TlsRoots,
     Whole,
 };
-use crate::names::{AppName, StageName};
+use crate::names::AppName;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,7 +17,7 @@ pub(super) struct Document {
     pub(super) app: AppName,
     pub(super) defaults: Option<StageLayer>,
     /// A stage may be empty: then it is the defaults.
-    pub(super) stages: BTreeMap<StageName, Option<StageLayer>>,
+    pub(super) stages: BTreeMap<StageKey, Option<StageLayer>>,
 }
 
 /// Lays a setting over the same setting of the layer below.

@@ -4,6 +4,7 @@
 mod error;
 mod layer;
 mod locate;
+mod stage_key;
 mod values;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub use values::{
 use crate::names::{AppName, Scope, StageName};
 use crate::pace::Rate;
 use layer::{Document, StageLayer};
+use stage_key::StageKey;
 
 /// A parsed settings file. Nothing is resolved yet: ask for a [`stage`](Self::stage).
 #[derive(Clone, Debug)]
@@ -123,8 +125,9 @@ impl Settings {
         &self.document.app
     }
 
-    pub fn stage_names(&self) -> impl Iterator<Item = &StageName> {
-        self.document.stages.keys()
+    /// The stages that are named one by one.
+    pub fn stage_names(&self) -> impl Iterator<Item = StageName> {
+        self.document.stages.keys().filter_map(StageKey::name)
     }
 
     /// Resolves one stage and checks what only shows when the layers are together.
@@ -138,11 +141,7 @@ impl Settings {
         name: &str,
         own_key: impl FnOnce() -> Option<(KeyId, PublicKey)>,
     ) -> Result<StageSettings, SettingsError> {
-        let Some((stage, own)) = self.document.stages.iter().find(|(stage, _)| stage.as_str() == name) else {
-            return Err(self.unknown_stage(name));
-        };
-        let layer = own.clone().unwrap_or_default().over(self.document.defaults.clone().unwrap_or_default());
-        let mut settings = resolve(self.document.app.clone(), stage.clone(), layer);
+        let mut settings = self.stage_as_written(name)?;
         if settings.auth.mode == AuthMode::Token && settings.auth.public_keys.is_empty() {
             settings.auth.public_keys.extend(own_key());
         }
@@ -150,8 +149,23 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Resolves one stage, whether it could be deployed like this or not: for what needs no more than its names.
+    pub fn stage_as_written(&self, name: &str) -> Result<StageSettings, SettingsError> {
+        let Some((key, own)) = self.entry(name) else { return Err(self.unknown_stage(name)) };
+        let stage = StageName::parse(name)
+            .map_err(|bad| self.source.error_at(&["stages", key.as_str()], bad.to_string(), String::new()))?;
+        let layer = own.clone().unwrap_or_default().over(self.document.defaults.clone().unwrap_or_default());
+        Ok(resolve(self.document.app.clone(), stage, layer))
+    }
+
+    /// What the file says about a stage: the key that fits its name best.
+    fn entry(&self, name: &str) -> Option<(&StageKey, &Option<StageLayer>)> {
+        let fits = self.document.stages.iter().filter_map(|entry| Some((entry.0.fit(name)?, entry)));
+        fits.max_by_key(|(fit, _)| *fit).map(|(_, entry)| entry)
+    }
+
     fn unknown_stage(&self, name: &str) -> SettingsError {
-        let known: Vec<&str> = self.document.stages.keys().map(StageName::as_str).collect();
+        let known: Vec<&str> = self.document.stages.keys().map(StageKey::as_str).collect();
         let help = match error::nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`? The stages are: {}", known.join(", ")),
             None => format!("the stages are: {}", known.join(", ")),
@@ -182,6 +196,7 @@ impl Settings {
 
     /// An error about a setting wherever it comes from: the stage, the defaults, or neither (then the stage itself).
     fn at_setting(&self, stage: &str, path: &[&str], message: String, help: &str) -> SettingsError {
+        let stage = self.entry(stage).map_or(stage, |(key, _)| key.as_str());
         let in_stage = [&["stages", stage], path].concat();
         let in_defaults = [&["defaults"], path].concat();
         let place = [in_stage, in_defaults]

@@ -178,3 +178,27 @@ proptest::proptest! {
         let _ = Settings::parse(&format!("{}{text}", &GOOD[..cut]), "chat.yaml");
     }
 }
+
+#[test]
+fn a_key_with_a_star_is_every_stage_that_begins_like_it() {
+    let more = "  pr-*:\n    limits: { rooms_per_connection: 3 }\n  pr-1:\n    limits: { rooms_per_connection: 4 }\n";
+    let settings = Settings::parse(&format!("{GOOD}{more}"), "chat.yaml").unwrap();
+    let rooms = |stage: &str| settings.stage(stage).map(|stage| stage.limits.rooms_per_connection);
+    assert_eq!(rooms("pr-17"), Ok(3));
+    assert_eq!(rooms("pr-1"), Ok(4), "a key of its own comes first");
+    assert_eq!(settings.stage("pr-17").unwrap().stage.as_str(), "pr-17");
+    assert!(settings.stage_names().all(|name| !name.as_str().contains('*')));
+    assert!(rooms("pr-").unwrap_err().message.contains("there is no stage `pr-`"));
+    // What the star stands for must make a name.
+    for bad in ["pr-A", "pr-1/2", &format!("pr-{}", "1".repeat(30))] {
+        assert!(rooms(bad).unwrap_err().message.contains("is not a valid stage name"), "{bad}");
+    }
+}
+
+#[test]
+fn a_star_may_only_end_a_key() {
+    for bad in ["p*r", "*", "*-pr"] {
+        let text = format!("{GOOD}  {bad:?}: {{}}\n");
+        assert!(Settings::parse(&text, "chat.yaml").is_err(), "{bad}");
+    }
+}

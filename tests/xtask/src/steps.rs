@@ -21,7 +21,7 @@ const STEPS: &[Step] = &[
     Step { name: "browser", about: "the web client in Chromium", run: browser },
     Step {
         name: "oracles",
-        about: "boto3, awscli, websockets and the AsyncAPI parser as judges",
+        about: "boto3, awscli, websockets, actionlint, parliament and the AsyncAPI parser as judges",
         run: oracles,
     },
     Step { name: "docs", about: "links and commands in the documentation", run: documentation },
@@ -96,8 +96,9 @@ fn clippy(root: &Path, _: &Tools) -> Result<(), String> {
     call(cargo(root).args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
 }
 
-fn rust(root: &Path, _: &Tools) -> Result<(), String> {
-    call(cargo(root).args(["test", "--workspace"]))
+fn rust(root: &Path, tools: &Tools) -> Result<(), String> {
+    // Where the tests find cargo-zigbuild.
+    call(cargo(root).args(["test", "--workspace"]).env("CHATCTL_TEST_TOOLS", &tools.python_bin))
 }
 
 fn sdk(root: &Path, _: &Tools) -> Result<(), String> {

@@ -1,0 +1,44 @@
+//! Asks whether the principal may do what a plan says, while the plan is still being made. A plan without steps does
+//! not wait for the answer.
+
+use std::sync::Arc;
+
+use chat_stacks::Plan;
+use chat_stacks::preflight::{self, Answer};
+use tokio::task::JoinHandle;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::stage::Stage;
+
+/// A question under way.
+#[derive(Debug)]
+pub(crate) struct Preflight(Option<JoinHandle<Answer>>);
+
+impl Preflight {
+    pub(crate) fn start(stage: &Stage, skip: bool) -> Self {
+        let (aws, scope) = (Arc::clone(&stage.aws), stage.settings.scope());
+        Self((!skip).then(|| tokio::spawn(async move { preflight::ask(&aws, &scope).await })))
+    }
+
+    /// Refuses a plan that would be refused on the way.
+    pub(crate) async fn check(mut self, context: &Context, plan: &Plan) -> Result<()> {
+        let Some(asking) = self.0.take() else { return Ok(()) };
+        // A question that broke off is no answer, and none is needed.
+        let Ok(answer) = asking.await else { return Ok(()) };
+        if let Answer::Skipped(why) = &answer {
+            context
+                .output
+                .note("preflight_skipped", &format!("permissions were not checked beforehand: {why}"));
+        }
+        Ok(answer.check(plan)?)
+    }
+}
+
+impl Drop for Preflight {
+    fn drop(&mut self) {
+        if let Some(asking) = &self.0 {
+            asking.abort();
+        }
+    }
+}

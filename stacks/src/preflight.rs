@@ -1,0 +1,264 @@
+//! Asks IAM before the first change whether the principal that deploys may do what the plan says, so that a missing
+//! right is not met halfway. Only a question: who may not ask it deploys all the same.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_iam::types::{ContextEntry, ContextKeyTypeEnum, PolicyEvaluationDecisionType};
+use futures_util::future::try_join_all;
+
+use crate::address::Kind;
+use crate::aws::Aws;
+use crate::call::{Cx, Locks};
+use crate::error::{AwsFailure, Error};
+use crate::event::Events;
+use crate::names::Scope;
+use crate::permissions::{self, PASSED_TO, Question, outside};
+use crate::plan::{Action, Plan};
+use crate::resource::Outputs;
+
+outside! {
+    aws_sdk_iam { simulate_principal_policy SimulatePrincipalPolicyError }
+}
+
+/// A right that is missing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Missing {
+    pub action: String,
+    pub resource: String,
+}
+
+/// What IAM said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// What is not allowed of all that deploys may need.
+    Missing(BTreeSet<Missing>),
+    /// It could not be asked, and why.
+    Skipped(String),
+}
+
+impl Answer {
+    /// Refuses a plan for whose steps a right is missing, and names them all.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`].
+    pub fn check(&self, plan: &Plan) -> Result<(), Error> {
+        let Self::Missing(missing) = self else { return Ok(()) };
+        let needed: BTreeSet<&str> = plan
+            .steps
+            .iter()
+            .flat_map(|step| changes(step.resource.kind, step.action).iter().copied())
+            .chain(LEDGER)
+            .collect();
+        let missing: Vec<Missing> =
+            missing.iter().filter(|missing| needed.contains(missing.action.as_str())).cloned().collect();
+        if missing.is_empty() { Ok(()) } else { Err(Error::NotPermitted(missing)) }
+    }
+}
+
+/// Asks about every change that a deploy of this stage can make.
+pub async fn ask(aws: &Aws, scope: &Scope) -> Answer {
+    let (events, locks) = (Events::none(), Locks::default());
+    let cx = Cx { aws, scope, address: None, outputs: Outputs::default(), events: &events, locks: &locks };
+    let identity = match aws.identity().await {
+        Ok(identity) => identity,
+        Err(error) => return Answer::Skipped(error.to_string()),
+    };
+    if identity.arn.ends_with(":root") {
+        // The owner may do everything.
+        return Answer::Missing(BTreeSet::new());
+    }
+    let source = match principal(&cx, &identity.arn).await {
+        Some(source) => source,
+        None => {
+            return Answer::Skipped(format!("{} has no policies that could be asked about", identity.arn));
+        }
+    };
+    let questions = permissions::questions(scope, identity, &changing());
+    let asked = questions.iter().map(|question| ask_one(&cx, &source, question));
+    match try_join_all(asked).await {
+        Ok(missing) => Answer::Missing(missing.into_iter().flatten().collect()),
+        Err(failure) if failure.is("AccessDenied") => {
+            Answer::Skipped(format!("{source} may not iam:SimulatePrincipalPolicy itself"))
+        }
+        Err(failure) => Answer::Skipped(failure.to_string()),
+    }
+}
+
+/// The principal whose policies count. A session is named after its role without the role's path, so that is looked
+/// up; who may not look hopes that it has none.
+async fn principal(cx: &Cx<'_>, arn: &str) -> Option<String> {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let [_, partition, service, _, account, resource] = parts.as_slice() else { return None };
+    match (*service, resource.split('/').collect::<Vec<_>>().as_slice()) {
+        ("sts", ["assumed-role", role, ..]) => {
+            let found = cx.call("GetRole", || cx.aws.iam.get_role().role_name(*role).send()).await;
+            let found = found.ok().and_then(|answer| answer.role).map(|role| role.arn);
+            Some(found.unwrap_or_else(|| format!("arn:{partition}:iam::{account}:role/{role}")))
+        }
+        ("iam", ["user", ..]) => Some(arn.to_owned()),
+        // A federated user has no policies of its own.
+        _ => None,
+    }
+}
+
+async fn ask_one(cx: &Cx<'_>, source: &str, question: &Question) -> Result<Vec<Missing>, AwsFailure> {
+    let context = question.passes_roles.then(|| {
+        ContextEntry::builder()
+            .context_key_name("iam:PassedToService")
+            .context_key_type(ContextKeyTypeEnum::String)
+            .context_key_values(PASSED_TO)
+            .build()
+    });
+    let mut missing = Vec::new();
+    let mut marker: Option<String> = None;
+    loop {
+        let page = cx
+            .call("SimulatePrincipalPolicy", || {
+                cx.aws
+                    .iam
+                    .simulate_principal_policy()
+                    .policy_source_arn(source)
+                    .set_action_names(Some(
+                        question.actions.iter().map(|action| (*action).to_owned()).collect(),
+                    ))
+                    .set_resource_arns(Some(question.resources.clone()))
+                    .set_context_entries(context.clone().map(|entry| vec![entry]))
+                    .set_marker(marker.clone())
+                    .send()
+            })
+            .await?;
+        for result in page.evaluation_results() {
+            if result.eval_decision != PolicyEvaluationDecisionType::Allowed {
+                let resource =
+                    result.eval_resource_name.clone().unwrap_or_else(|| question.resources.join(", "));
+                missing.push(Missing { action: result.eval_action_name.clone(), resource });
+            }
+        }
+        marker = page.marker.filter(|marker| page.is_truncated && !marker.is_empty());
+        if marker.is_none() {
+            return Ok(missing);
+        }
+    }
+}
+
+/// Every change takes the lock and is written down.
+const LEDGER: [&str; 3] = ["dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"];
+
+/// Every action that changes something.
+fn changing() -> BTreeSet<&'static str> {
+    let actions = [Action::Create, Action::Update, Action::Replace, Action::Delete];
+    let kinds = Kind::ALL.into_iter();
+    kinds
+        .flat_map(|kind| actions.into_iter().flat_map(move |action| changes(kind, action)))
+        .copied()
+        .collect()
+}
+
+/// The IAM actions that a step may take. What only reads was needed for the plan already.
+fn changes(kind: Kind, action: Action) -> &'static [&'static str] {
+    match (kind, action) {
+        (Kind::Table, Action::Create) => &[
+            "dynamodb:CreateTable",
+            "dynamodb:TagResource",
+            "dynamodb:UpdateTimeToLive",
+            "dynamodb:UpdateContinuousBackups",
+        ],
+        (Kind::Table, Action::Update) => &[
+            "dynamodb:UpdateTable",
+            "dynamodb:TagResource",
+            "dynamodb:UpdateTimeToLive",
+            "dynamodb:UpdateContinuousBackups",
+        ],
+        (Kind::Table, Action::Delete) => &["dynamodb:DeleteTable", "dynamodb:UpdateTable"],
+        (Kind::LogGroup, Action::Create) => {
+            &["logs:CreateLogGroup", "logs:TagResource", "logs:PutRetentionPolicy"]
+        }
+        (Kind::LogGroup, Action::Update) => &["logs:TagResource", "logs:PutRetentionPolicy"],
+        (Kind::LogGroup, Action::Delete) => &["logs:DeleteLogGroup"],
+        (Kind::Role, Action::Create) => &["iam:CreateRole", "iam:TagRole"],
+        (Kind::Role, Action::Update) => &["iam:UpdateAssumeRolePolicy", "iam:TagRole"],
+        (Kind::Role, Action::Delete) => &["iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy"],
+        (Kind::Policy, Action::Create | Action::Update) => &["iam:PutRolePolicy"],
+        (Kind::Policy, Action::Delete) => &["iam:DeleteRolePolicy"],
+        (Kind::Function, Action::Create) => &["lambda:CreateFunction", "lambda:TagResource", "iam:PassRole"],
+        (Kind::Function, Action::Update) => &[
+            "lambda:UpdateFunctionCode",
+            "lambda:UpdateFunctionConfiguration",
+            "lambda:PublishVersion",
+            "lambda:TagResource",
+            "iam:PassRole",
+        ],
+        (Kind::Function, Action::Delete) => &["lambda:DeleteFunction"],
+        (Kind::Alias, Action::Create) => &["lambda:CreateAlias"],
+        (Kind::Alias, Action::Update) => &["lambda:UpdateAlias", "lambda:DeleteFunction"],
+        (Kind::Alias, Action::Delete) => &["lambda:DeleteAlias"],
+        (Kind::Permission, Action::Create) => &["lambda:AddPermission"],
+        (Kind::Permission, Action::Update) => &["lambda:AddPermission", "lambda:RemovePermission"],
+        (Kind::Permission, Action::Delete) => &["lambda:RemovePermission"],
+        // None of the named ones is ever replaced.
+        (
+            Kind::Table
+            | Kind::LogGroup
+            | Kind::Role
+            | Kind::Policy
+            | Kind::Function
+            | Kind::Alias
+            | Kind::Permission,
+            Action::Replace,
+        ) => &[],
+        (Kind::Api | Kind::Stage, Action::Create) => &["apigateway:POST", "apigateway:TagResource"],
+        // Tags are posted.
+        (Kind::Api | Kind::Stage, Action::Update) => &["apigateway:PATCH", "apigateway:POST"],
+        (_, Action::Create) => &["apigateway:POST"],
+        (_, Action::Update) => &["apigateway:PATCH"],
+        (_, Action::Replace) => &["apigateway:POST", "apigateway:DELETE"],
+        (_, Action::Delete) => &["apigateway:DELETE"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_is_asked_about_and_nothing_else() {
+        let reads = ["Get", "List", "Describe", "Filter", "Query", "GET"];
+        let all = permissions::actions();
+        let written: BTreeSet<&str> = all
+            .into_iter()
+            .filter(|action| {
+                !reads.iter().any(|read| action.split(':').nth(1).is_some_and(|a| a.starts_with(read)))
+            })
+            .collect();
+        assert_eq!(changing(), written);
+    }
+
+    #[test]
+    fn a_plan_is_refused_for_what_it_needs_and_no_more() {
+        let missing = |action: &str| Missing { action: action.to_owned(), resource: "r".to_owned() };
+        let answer = Answer::Missing([missing("iam:CreateRole"), missing("logs:DeleteLogGroup")].into());
+        let step = |kind, action| crate::plan::Step {
+            resource: crate::address::Address::new(kind, "x"),
+            action,
+            id: None,
+            changes: Vec::new(),
+            drift: false,
+            after: Vec::new(),
+            deleted_with: None,
+            live: None,
+        };
+        let plan = |steps| Plan {
+            scope: Scope {
+                app: crate::names::AppName::parse("chat").unwrap(),
+                stage: crate::names::StageName::parse("dev").unwrap(),
+            },
+            steps,
+            unchanged: Vec::new(),
+            outputs: Outputs::default(),
+        };
+        assert!(answer.check(&plan(vec![step(Kind::Function, Action::Update)])).is_ok());
+        let refused = answer.check(&plan(vec![step(Kind::Role, Action::Create)])).unwrap_err().to_string();
+        assert!(refused.contains("iam:CreateRole on r") && !refused.contains("logs:"), "{refused}");
+        assert!(Answer::Skipped("why".into()).check(&plan(vec![step(Kind::Role, Action::Create)])).is_ok());
+    }
+}
