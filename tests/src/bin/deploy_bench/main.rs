@@ -20,6 +20,9 @@ struct Args {
     /// Runs at each latency; the table shows their medians
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// Print every call and when it was made, once and at the middle latency
+    #[arg(long)]
+    trace: bool,
 }
 
 /// Added to every call.
@@ -37,7 +40,7 @@ pub(crate) enum Act {
 impl Act {
     const ALL: [Self; 4] = [Self::First, Self::NoOp, Self::OneFunction, Self::Destroy];
 
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::First => "first deploy",
             Self::NoOp => "no-op",
@@ -84,12 +87,16 @@ fn run(args: &Args) -> Result<()> {
         .map_err(|e| format!("failed to start: {e}"))?;
     let root = chat_tests::root();
     ours::build(&root)?;
+    if args.trace {
+        let run = ours::run(&root, Duration::from_millis(LATENCIES_MS[1]), true);
+        return runtime.block_on(run).map(drop);
+    }
     // By latency, then by act.
     let mut samples: Vec<Vec<Vec<Sample>>> = vec![vec![Vec::new(); Act::ALL.len()]; LATENCIES_MS.len()];
     for number in 1..=args.runs {
         for (place, latency) in LATENCIES_MS.into_iter().enumerate() {
             eprintln!("deploy_bench: run {number} of {} at {latency} ms", args.runs);
-            let run = ours::run(&root, Duration::from_millis(latency));
+            let run = ours::run(&root, Duration::from_millis(latency), false);
             for (act, sample) in runtime.block_on(run)?.into_iter().enumerate() {
                 samples[place][act].push(sample);
             }

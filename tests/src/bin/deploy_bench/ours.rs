@@ -12,6 +12,8 @@ use crate::proxy::Proxy;
 use crate::{Act, Result, Sample};
 
 const HANDLERS: [&str; 3] = ["connect", "disconnect", "on_message"];
+/// Between two acts.
+const SETTLE: Duration = Duration::from_secs(4);
 /// Between two looks at what the process has used.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -34,10 +36,10 @@ pub(crate) fn build(root: &Path) -> Result<()> {
 }
 
 /// Every act once, on a cloud and a project of their own.
-pub(crate) async fn run(root: &Path, latency: Duration) -> Result<Vec<Sample>> {
+pub(crate) async fn run(root: &Path, latency: Duration, trace: bool) -> Result<Vec<Sample>> {
     let place = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
     let cloud = Cloud::start(CloudConfig::in_memory()).await.map_err(|e| format!("no cloud: {e}"))?;
-    let proxy = Proxy::start(cloud.addr().to_string()).await.map_err(|e| format!("no proxy: {e}"))?;
+    let proxy = Proxy::start(cloud.addr().to_string(), trace).await.map_err(|e| format!("no proxy: {e}"))?;
     proxy.delay(latency);
     let project = Project { root, place: place.path() };
     project.prepare(&proxy.endpoint()).map_err(|e| format!("failed to prepare the project: {e}"))?;
@@ -51,6 +53,11 @@ pub(crate) async fn run(root: &Path, latency: Duration) -> Result<Vec<Sample>> {
             Act::OneFunction => &["deploy", "--only-code"],
             Act::First | Act::NoOp => &["deploy"],
         };
+        if trace {
+            eprintln!("{}:", act.name());
+        }
+        // Whoever comes within seconds of another run observes twice, in case that was still at work.
+        tokio::time::sleep(SETTLE).await;
         proxy.measure();
         let (wall, cpu) = project.chatctl(verb).await?;
         samples.push(Sample { wall, cpu, counted: proxy.measure() });

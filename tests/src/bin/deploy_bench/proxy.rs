@@ -1,8 +1,8 @@
 //! A proxy that makes every call take longer by a fixed time and counts: what a region's distance does to a deploy.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri};
@@ -27,6 +27,8 @@ struct Shared {
     calls: AtomicUsize,
     under_way: AtomicUsize,
     peak: AtomicUsize,
+    /// When the measurement began, if every call is to be printed.
+    trace: Option<Mutex<Instant>>,
 }
 
 /// What was counted since the last [`Proxy::measure`].
@@ -39,7 +41,7 @@ pub(crate) struct Counted {
 
 impl Proxy {
     /// Forwards to `upstream`, an authority such as `127.0.0.1:4620`.
-    pub(crate) async fn start(upstream: String) -> std::io::Result<Self> {
+    pub(crate) async fn start(upstream: String, trace: bool) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared {
@@ -49,6 +51,7 @@ impl Proxy {
             calls: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
+            trace: trace.then(|| Mutex::new(Instant::now())),
         });
         tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self { port, shared })
@@ -65,6 +68,9 @@ impl Proxy {
 
     /// The counts so far, which begin anew.
     pub(crate) fn measure(&self) -> Counted {
+        if let Some(began) = &self.shared.trace {
+            *began.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
         Counted {
             calls: self.shared.calls.swap(0, Ordering::Relaxed),
             peak: self.shared.peak.swap(0, Ordering::Relaxed),
@@ -92,6 +98,17 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 impl Shared {
     async fn forward(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        if let Some(began) = &self.trace {
+            let at = began.lock().unwrap_or_else(PoisonError::into_inner).elapsed().as_millis();
+            // Its operation, where the protocol puts it into a header.
+            let target = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok());
+            eprintln!(
+                "{at:6} ms  {} {} {}",
+                request.method(),
+                request.uri().path(),
+                target.unwrap_or_default()
+            );
+        }
         let now = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
         self.peak.fetch_max(now, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(self.latency_ms.load(Ordering::Relaxed))).await;
