@@ -112,6 +112,17 @@ impl Stage {
         Ok(observe(&self.aws, &self.settings.scope()).await?)
     }
 
+    /// Refuses what belongs to a stack of CloudFormation: it would not know of a change that is made past it.
+    pub(crate) fn require_direct(&self, observed: &Observed) -> Result<()> {
+        if !observed.is_of_cloudformation() {
+            return Ok(());
+        }
+        let stage = &self.settings.stage;
+        Err(CliError::refused("other_engine", format!("stage {stage} belongs to CloudFormation")).help(
+            "add --engine cloudformation; if a `chatctl eject --execute` was interrupted, run it again first",
+        ))
+    }
+
     /// The ledger of this stage.
     pub(crate) fn ledger(&self) -> Ledger {
         Ledger::new(self.aws.clone(), self.settings.scope())
@@ -133,6 +144,7 @@ impl Stage {
         if ticket.is_stale_for(started) {
             observed = self.observe().await?;
         }
+        self.require_direct(&observed)?;
         Ok((done, Seen { observed, ledger, ticket }))
     }
 
@@ -306,6 +318,7 @@ impl Stage {
             async { Ok(self.aws.identity().await?) },
             async { Ok(ledger.left().await?) }
         )?;
+        self.require_direct(&observed)?;
         let stack = chat_stacks::chat::stack(&self.settings, identity, &artifacts)?;
         let mut plan = plan(&stack, &observed, options)?;
         if let Some(applied) = &applied {

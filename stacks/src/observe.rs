@@ -12,7 +12,7 @@ use crate::aws::Aws;
 use crate::call::{Cx, Locks};
 use crate::error::Error;
 use crate::event::Events;
-use crate::names::Scope;
+use crate::names::{ENGINE, ENGINE_TAG, Scope};
 use crate::resource::{Live, Outputs, Resource, Stack};
 use crate::resources;
 
@@ -53,6 +53,14 @@ impl Observed {
             (address, Live { id, properties, outputs, owned: true })
         };
         stack.resources().iter().map(live).collect()
+    }
+
+    /// Whether it belongs to a stack of CloudFormation, and so to the other engine.
+    pub fn is_of_cloudformation(&self) -> bool {
+        self.0.values().any(|live| {
+            let tags = live.properties.get("tags");
+            live.owned && tags.and_then(|tags| tags.get(ENGINE_TAG)).is_some_and(|engine| engine == ENGINE)
+        })
     }
 
     pub(crate) fn outputs(&self) -> Outputs {
