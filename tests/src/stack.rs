@@ -69,7 +69,7 @@ impl Chat {
     /// Deletes the stack.
     pub async fn delete_stack(&self) {
         let (scope, cancel) = (self.stage.scope(), CancellationToken::new());
-        let deleted = cloudformation::delete(&self.aws, &scope, &Events::none(), &cancel).await;
+        let deleted = cloudformation::delete(&self.aws, &scope, &[], &Events::none(), &cancel).await;
         deleted.unwrap_or_else(|why| panic!("{why}"));
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chat_stacks::cloudformation::eject;
-use chat_stacks::{Action, PlanOptions};
+use chat_stacks::{Action, Events, PlanOptions};
 use serde::Serialize;
 
 use super::deploy::ask;
@@ -15,7 +15,7 @@ use crate::args;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit_codes::ExitCode;
-use crate::output::progress::{seconds, show};
+use crate::output::progress::seconds;
 use crate::stage::Stage;
 
 #[derive(Debug, Serialize)]
@@ -97,10 +97,12 @@ pub(crate) async fn run(context: &Context, args: &args::Eject) -> Result<ExitCod
     let mut elapsed_ms = 0;
     if args.execute {
         let prepared = eject::prepare(&stage.aws, &template, &artifacts, &imports).await?;
-        let outcome = show(&context.output, prepared.plan.steps.len(), async |events| {
-            eject::execute(&stage.aws, &prepared, &observed, &events, &context.stop).await
-        })
-        .await?;
+        // Nothing is created, so there is nothing to show step by step.
+        let bar = context.output.spinner("handing the stage over");
+        let events = Events::none();
+        let outcome = eject::execute(&stage.aws, &prepared, &observed, &events, &context.stop).await;
+        context.output.remove(&bar);
+        let outcome = outcome?;
         elapsed_ms = outcome.elapsed_ms;
     }
     context.output.result(&Report {

@@ -61,8 +61,9 @@ pub(crate) async fn plan(context: &Context, args: &args::Plan) -> Result<ExitCod
         cloudformation::discard(&stage.aws, &prepared).await?;
     }
     let verbose = context.output.verbosity > 0;
-    context.output.result(&plan::Report { changes: !prepared.plan.is_empty(), plan: prepared.plan, verbose });
-    Ok(ExitCode::Ok)
+    let changes = !prepared.plan.is_empty();
+    context.output.result(&plan::Report { changes, plan: prepared.plan, verbose });
+    Ok(if changes && args.detailed_exitcode { ExitCode::Changes } else { ExitCode::Ok })
 }
 
 /// The template of the stage, and its code.
@@ -83,7 +84,7 @@ async fn prepare(context: &Context, stage: &Stage) -> Result<Prepared> {
                 ask(context, "Delete what is left of it?").await?;
                 let scope = stage.settings.scope();
                 show(&context.output, 0, async |events| {
-                    cloudformation::delete(&stage.aws, &scope, &events, &context.stop).await
+                    cloudformation::delete(&stage.aws, &scope, &[], &events, &context.stop).await
                 })
                 .await?;
             }
@@ -128,8 +129,9 @@ pub(crate) async fn destroy(context: &Context, args: &args::Destroy) -> Result<E
         planned = work => planned?,
         () = context.stop.cancelled() => return Err(CliError::interrupted()),
     };
-    let outcome = show(&context.output, plan.steps.len(), async |events| {
-        cloudformation::delete(&stage.aws, stack.scope(), &events, &context.stop).await
+    let known: Vec<_> = plan.steps.iter().map(|step| step.resource.clone()).collect();
+    let outcome = show(&context.output, known.len(), async |events| {
+        cloudformation::delete(&stage.aws, stack.scope(), &known, &events, &context.stop).await
     })
     .await?;
     verify_gone(&stage.aws, stack.scope()).await?;

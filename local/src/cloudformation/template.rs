@@ -172,3 +172,55 @@ pub(super) fn invalid(message: impl Into<String>) -> AwsError {
 pub(super) fn unknown(what: &str) -> AwsError {
     invalid(format!("The local cloud's CloudFormation does not know {what}."))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(resources: &str) -> String {
+        Template::parse(&format!("Resources: {resources}")).unwrap_err().message
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_by_its_name() {
+        for (resources, name) in [
+            ("{ Q: { Type: AWS::SQS::Queue } }", "AWS::SQS::Queue"),
+            ("{ G: { Type: AWS::Logs::LogGroup, Properties: { KmsKeyId: k } } }", "KmsKeyId"),
+            ("{ G: { Type: AWS::Logs::LogGroup, Condition: C } }", "Condition"),
+            ("{ G: { Type: AWS::Logs::LogGroup, DeletionPolicy: Snapshot } }", "Snapshot"),
+            (
+                "{ G: { Type: AWS::Logs::LogGroup, Properties: { LogGroupName: { 'Fn::Select': [0, [a]] } } } }",
+                "Fn::Select",
+            ),
+            (
+                "{ G: { Type: AWS::Logs::LogGroup, Properties: { LogGroupName: { Ref: Nobody } } } }",
+                "[Nobody]",
+            ),
+        ] {
+            let message = refusal(resources);
+            assert!(message.contains(name), "{message}");
+        }
+        let parameters = Template::parse("Parameters: {}\nResources: { G: { Type: AWS::Logs::LogGroup } }");
+        assert!(parameters.unwrap_err().message.contains("Parameters"));
+    }
+
+    #[test]
+    fn an_entry_comes_after_what_it_needs_and_a_circle_is_refused() {
+        let group = |needs: &str| format!("{{ Type: AWS::Logs::LogGroup, DependsOn: {needs} }}");
+        let text = format!("Resources: {{ A: {}, B: {}, C: {} }}", group("[C]"), group("[A]"), group("[]"));
+        assert_eq!(Template::parse(&text).unwrap().order(), ["C", "A", "B"]);
+        let circle = format!("{{ A: {}, B: {}, C: {} }}", group("B"), group("A"), group("[]"));
+        assert!(refusal(&circle).contains("Circular dependency between resources: [A, B]"));
+    }
+
+    #[test]
+    fn named_roles_want_the_larger_capability() {
+        let role = |properties: &str| {
+            format!("Resources: {{ R: {{ Type: AWS::IAM::Role, Properties: {properties} }} }}")
+        };
+        let capability = |text: String| Template::parse(&text).unwrap().capability();
+        assert_eq!(capability(role("{ RoleName: r }")), Some("CAPABILITY_NAMED_IAM"));
+        assert_eq!(capability(role("{ Path: / }")), Some("CAPABILITY_IAM"));
+        assert_eq!(capability("Resources: { G: { Type: AWS::Logs::LogGroup } }".to_owned()), None);
+    }
+}

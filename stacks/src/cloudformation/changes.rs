@@ -107,7 +107,13 @@ fn step(template: &Template, change: ResourceChange) -> (usize, Step) {
 fn property(detail: ResourceChangeDetail) -> PropertyChange {
     let target = detail.target;
     let name = target.as_ref().and_then(|target| target.name.clone()).unwrap_or_default();
-    let value = |text: Option<&String>| text.map(|text| Value::String(text.clone()));
+    // Objects come as their JSON: read again, so that a plan shows where they differ.
+    let value = |text: Option<&String>| {
+        let text = text?;
+        let parsed =
+            serde_json::from_str(text).ok().filter(|value: &Value| value.is_object() || value.is_array());
+        Some(parsed.unwrap_or_else(|| Value::String(text.clone())))
+    };
     let recreated = target.as_ref().and_then(|target| target.requires_recreation.clone());
     PropertyChange {
         property: known(&name),

@@ -11,6 +11,7 @@ use super::changes;
 use super::stack::{self, Next};
 use super::template::{Template, digest};
 use super::{bucket, watch};
+use crate::address::Address;
 use crate::apply::Outcome;
 use crate::artifact::Artifacts;
 use crate::aws::Aws;
@@ -166,7 +167,7 @@ async fn wait(cx: &Cx<'_>, stack: &str, id: &str) -> Result<Option<Vec<ResourceC
                 Some(ChangeSetStatus::Failed) => {
                     let reason = page.status_reason.unwrap_or_default();
                     // An empty change set is a failed one, told by these words alone.
-                    // Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-cfn-updating-stacks-changesets-view.html>
+                    // Source: <https://github.com/aws-cloudformation/rain/issues/94>
                     if ["didn't contain changes", "No updates are to be performed"]
                         .iter()
                         .any(|it| reason.contains(it))
@@ -239,13 +240,15 @@ pub async fn discard(aws: &Aws, prepared: &Prepared) -> Result<(), Error> {
     .await
 }
 
-/// Deletes the stack of a stage with everything in it, and waits until it is gone. Nothing to delete is success.
+/// Deletes the stack of a stage with everything in it, and waits until it is gone. Nothing to delete is success. What is
+/// `known` to be there is called in events as it is elsewhere.
 ///
 /// # Errors
 /// [`Error::Stack`] if something could not be deleted, with what that was.
 pub async fn delete(
     aws: &Aws,
     scope: &Scope,
+    known: &[Address],
     events: &Events,
     cancel: &CancellationToken,
 ) -> Result<Outcome, Error> {
@@ -254,7 +257,7 @@ pub async fn delete(
     let Some(found) = stack::find(&cx).await? else { return Ok(Outcome::default()) };
     let seen = watch::newest(&cx, &found.id).await?;
     delete_stack(&cx, &found.id).await?;
-    watch::follow(&cx, &Template::empty(scope), &found.id, seen, cancel).await
+    watch::follow(&cx, &Template::naming(scope, known), &found.id, seen, cancel).await
 }
 
 async fn delete_stack(cx: &Cx<'_>, id: &str) -> Result<(), Error> {

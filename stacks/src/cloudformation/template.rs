@@ -8,6 +8,7 @@ use serde_yaml::Mapping;
 use sha2::{Digest, Sha256};
 
 use super::forms::Part;
+use super::logical_id::logical_id;
 use super::reference;
 use crate::address::Address;
 use crate::artifact::Artifacts;
@@ -199,9 +200,13 @@ impl Template {
         &self.body
     }
 
-    /// Of a stack that goes.
-    pub(crate) fn empty(scope: &Scope) -> Self {
-        Self { scope: scope.clone(), body: String::new(), entries: BTreeMap::new() }
+    /// Of a stack that goes: it says nothing but what its entries are called here.
+    pub(crate) fn naming(scope: &Scope, addresses: &[Address]) -> Self {
+        let entry = |(at, address): (usize, &Address)| {
+            (logical_id(address), Entry { at, address: address.clone(), kind: "" })
+        };
+        let entries = addresses.iter().enumerate().map(entry).collect();
+        Self { scope: scope.clone(), body: String::new(), entries }
     }
 
     /// Entries of `Resources`.

@@ -53,7 +53,9 @@ pub(super) async fn follow(
             if is_final(status) {
                 return story.end(status, begun.elapsed());
             }
-            story.progress(status, event.resource_status_reason.as_deref());
+            // That the caller wanted it is no news.
+            let reason = event.resource_status_reason.as_deref().filter(|reason| *reason != "User Initiated");
+            story.progress(status, reason);
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
