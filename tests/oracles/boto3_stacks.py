@@ -40,6 +40,7 @@ def buckets():
     s3.create_bucket(Bucket=bucket)
     assert s3.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPStatusCode"] == 200
     refused("404", s3.head_bucket, Bucket=f"none-{RUN}")
+    refused("403", s3.head_bucket, Bucket=bucket, ExpectedBucketOwner="123456789012")
     refused("NoSuchTagSet", s3.get_bucket_tagging, Bucket=bucket)
     tags = [{"Key": "a", "Value": "1 & 2"}]
     s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": tags})

@@ -13,6 +13,7 @@ use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Call, Principal, Reply, Route};
+use crate::context::ACCOUNT;
 use crate::error::AwsError;
 use crate::iam::Iam;
 use crate::rest::{Query, decode};
@@ -112,6 +113,14 @@ impl S3 {
 
     pub(crate) fn call(&self, route: &Route, call: &Call) -> Result<Reply, AwsError> {
         let target = Target::of(&call.path);
+        // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html
+        if call
+            .headers
+            .get("x-amz-expected-bucket-owner")
+            .is_some_and(|owner| owner.as_bytes() != ACCOUNT.as_bytes())
+        {
+            return Err(AwsError::new(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"));
+        }
         match route.operation {
             "ListBuckets" => self.list_buckets(),
             "CreateBucket" => self.create_bucket(&target.bucket, call),

@@ -26,6 +26,9 @@ use crate::resource::Outputs;
 /// A change set takes seconds in a region; with a hook or a macro in the account it may take minutes.
 const CHANGE_SET_WITHIN: Duration = Duration::from_secs(300);
 
+/// There is nothing in it to delete.
+const EMPTY_GONE_WITHIN: Duration = Duration::from_secs(120);
+
 /// A change set that is ready to be executed.
 #[derive(Debug)]
 pub struct Prepared {
@@ -79,10 +82,25 @@ pub async fn prepare(aws: &Aws, template: &Template, artifacts: &Artifacts) -> R
 
 /// A stage that was deployed directly has everything that the stack would make.
 async fn refuse_direct(cx: &Cx<'_>) -> Result<(), Error> {
-    if observe(cx.aws, cx.scope).await?.is_empty() {
+    let observed = observe(cx.aws, cx.scope).await?;
+    if observed.is_empty() {
         return Ok(());
     }
     let stage = &cx.scope.stage;
+    // A protected table outlives its stack, also one whose creation failed.
+    if observed.is_of_cloudformation() {
+        let left: Vec<String> = observed
+            .iter()
+            .filter(|(_, live)| live.owned)
+            .map(|(at, live)| format!("{at} ({})", live.id))
+            .collect();
+        return Err(Error::Stack {
+            problem: StackProblem::Stuck,
+            what: format!("an earlier stack of stage {stage} has left {} behind", left.join(", ")),
+            help: "delete what is left by hand, with its deletion protection switched off first; a stack cannot take it in"
+                .to_owned(),
+        });
+    }
     Err(Error::Stack {
         problem: StackProblem::OtherEngine,
         what: format!("stage {stage} is deployed without CloudFormation"),
@@ -233,7 +251,14 @@ pub async fn discard(aws: &Aws, prepared: &Prepared) -> Result<(), Error> {
     with_cx(aws, &prepared.template.scope, async |cx| {
         delete_change_set(cx, &prepared.stack, &prepared.change_set).await?;
         match stack::find(cx).await? {
-            Some(found) if !found.has_resources() => delete_stack(cx, &found.id).await,
+            Some(found) if !found.has_resources() => {
+                delete_stack(cx, &found.id).await?;
+                // Until it is gone, the next change set would find somebody at work.
+                cx.wait("the empty stack is gone", EMPTY_GONE_WITHIN, || async {
+                    Ok(stack::find(cx).await?.is_none().then_some(()))
+                })
+                .await
+            }
             _ => Ok(()),
         }
     })

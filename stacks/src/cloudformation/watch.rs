@@ -129,6 +129,11 @@ impl Story<'_> {
                     self.cx.events.send(Event::Started { resource, action });
                 }
             }
+            // Because another one failed: that one is what is to be told.
+            "FAILED" if reason.ends_with("cancelled") => {
+                self.started.remove(&resource);
+                self.cx.events.send(Event::Skipped { resource, action, reason });
+            }
             "FAILED" => {
                 self.started.remove(&resource);
                 self.failed.push((resource.clone(), reason.clone()));
