@@ -278,6 +278,8 @@ pub(crate) struct Eject {
     #[arg(long)]
     pub(crate) execute: bool,
     #[command(flatten)]
+    pub(crate) lock: LockWait,
+    #[command(flatten)]
     pub(crate) cloud: CloudPort,
 }
 

@@ -129,8 +129,20 @@ impl Stage {
     }
 
     /// Observes the stage in order to change it, and does `work` meanwhile, which changes nothing. Refuses, or waits,
-    /// while somebody else changes it.
+    /// while somebody else changes it, and refuses what belongs to CloudFormation.
     pub(crate) async fn look<T>(
+        &self,
+        context: &Context,
+        wait: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<(T, Seen)> {
+        let (done, seen) = self.look_anyway(context, wait, work).await?;
+        self.require_direct(&seen.observed)?;
+        Ok((done, seen))
+    }
+
+    /// The same of a stage that may be CloudFormation's already.
+    pub(crate) async fn look_anyway<T>(
         &self,
         context: &Context,
         wait: Duration,
@@ -144,7 +156,6 @@ impl Stage {
         if ticket.is_stale_for(started) {
             observed = self.observe().await?;
         }
-        self.require_direct(&observed)?;
         Ok((done, Seen { observed, ledger, ticket }))
     }
 

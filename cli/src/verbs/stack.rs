@@ -49,6 +49,7 @@ pub(crate) async fn deploy(context: &Context, args: &args::Deploy) -> Result<Exi
         applied: outcome.done,
         unchanged: plan.unchanged.len(),
         elapsed_ms: outcome.elapsed_ms,
+        verified: None,
         outputs: Listing::of(&status, &stage),
     });
     Ok(ExitCode::Ok)

@@ -166,7 +166,7 @@ impl Story<'_> {
         let fine = ["CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "DELETE_COMPLETE"];
         if fine.contains(&status) {
             let elapsed_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-            return Ok(Outcome { done: self.done, elapsed_ms });
+            return Ok(Outcome { done: self.done, elapsed_ms, ..Outcome::default() });
         }
         let stage = &self.cx.scope.stage;
         let name = super::stack::name(self.cx.scope);
