@@ -24,7 +24,7 @@ impl Chat {
             .await
             .unwrap_or_else(|why| panic!("{why}"))
         {
-            Preparation::Ready(prepared) => Some(prepared),
+            Preparation::Ready(prepared) => Some(*prepared),
             Preparation::DeleteFirst => None,
         }
     }

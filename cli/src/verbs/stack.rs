@@ -78,7 +78,7 @@ async fn prepare(context: &Context, stage: &Stage) -> Result<Prepared> {
     let (template, artifacts) = template(context, stage).await?;
     loop {
         match cloudformation::prepare(&stage.aws, &template, &artifacts).await? {
-            Preparation::Ready(prepared) => return Ok(prepared),
+            Preparation::Ready(prepared) => return Ok(*prepared),
             Preparation::DeleteFirst => {
                 let text = "the stack's creation failed before and was rolled back: it can only be deleted";
                 context.output.note("stack_rolled_back", text);

@@ -33,7 +33,7 @@ fn collect(value: &Value, found: &mut BTreeSet<String>) -> Result<(), AwsError> 
                 .filter_map(Piece::name)
                 .for_each(|name| add(name.split('.').next().unwrap_or(name)));
         }
-        (_, Some((name, Value::Array(_)))) if name == "Fn::Join" => {
+        (_, Some(("Fn::Join", Value::Array(_)))) => {
             let (_, items) = join(value)?;
             items.iter().try_for_each(|item| collect(item, found))?;
         }

@@ -97,6 +97,7 @@ fn step(template: &Template, change: ResourceChange) -> (usize, Step) {
         action,
         id: change.physical_resource_id,
         changes,
+        drift: false,
         after: Vec::new(),
         deleted_with: None,
         live: None,
@@ -120,6 +121,7 @@ fn property(detail: ResourceChangeDetail) -> PropertyChange {
         old: value(target.as_ref().and_then(|target| target.before_value.as_ref())),
         new: value(target.as_ref().and_then(|target| target.after_value.as_ref())),
         known_after_apply: false,
+        drift: false,
         forces_replacement: recreated.is_some_and(|recreated| recreated.as_str() == "Always"),
     }
 }

@@ -48,7 +48,7 @@ impl Prepared {
 #[derive(Debug)]
 pub enum Preparation {
     /// There may be nothing to do: then the plan is empty.
-    Ready(Prepared),
+    Ready(Box<Prepared>),
     /// The stack's creation failed before and was rolled back. CloudFormation can only delete it, which
     /// [`delete`] does; nothing is in it.
     DeleteFirst,
@@ -75,7 +75,7 @@ pub async fn prepare(aws: &Aws, template: &Template, artifacts: &Artifacts) -> R
         let identity = aws.identity().await?;
         bucket::fill(cx, identity, artifacts).await?;
         let changes = change_set(cx, template, kind, Vec::new()).await?;
-        Ok(Preparation::Ready(changes))
+        Ok(Preparation::Ready(Box::new(changes)))
     })
     .await
 }

@@ -202,6 +202,6 @@ fn part<'i>(identifier: &'i BTreeMap<String, String>, name: &str) -> &'i str {
     identifier.get(name).map_or("", String::as_str)
 }
 
-fn last_of<'a>(text: &'a str, separator: char) -> &'a str {
+fn last_of(text: &str, separator: char) -> &str {
     text.rsplit(separator).next().unwrap_or(text)
 }
