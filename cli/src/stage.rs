@@ -114,7 +114,11 @@ impl Stage {
 
     /// Refuses what belongs to a stack of CloudFormation: it would not know of a change that is made past it.
     pub(crate) fn require_direct(&self, observed: &Observed) -> Result<()> {
-        if !observed.is_of_cloudformation() {
+        self.require(!observed.is_of_cloudformation())
+    }
+
+    fn require(&self, direct: bool) -> Result<()> {
+        if direct {
             return Ok(());
         }
         let stage = &self.settings.stage;
@@ -252,6 +256,7 @@ impl Stage {
             (changed, serving) =
                 tokio::try_join!(code::changed(aws, &scope, artifacts), pointers::observe(aws, &scope))?;
         }
+        self.require(!serving.of_cloudformation)?;
         if strict {
             let stack = chat_stacks::chat::stack(&self.settings, identity, artifacts)?;
             let others = match ticket.applied() {

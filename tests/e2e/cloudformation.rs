@@ -184,10 +184,18 @@ async fn each_engine_refuses_what_the_other_one_owns() {
     );
     chatctl.data(&["eject", "--execute", "--yes", "--out", &folder]);
 
-    for verb in ["plan", "deploy", "destroy"] {
-        let error = refused(&chatctl, &[verb, "--yes"]);
-        assert_eq!(error["code"], "other_engine", "{verb}: {error}");
+    for args in [
+        ["plan", "--yes"],
+        ["deploy", "--yes"],
+        ["destroy", "--yes"],
+        ["rollback", "--yes"],
+        ["drift", "--yes"],
+    ] {
+        let error = refused(&chatctl, &args);
+        assert_eq!(error["code"], "other_engine", "{args:?}: {error}");
     }
+    let error = refused(&chatctl, &["deploy", "--only-code", "--yes"]);
+    assert_eq!(error["code"], "other_engine", "{error}");
     assert_eq!(chatctl.data(&with(&["deploy", "--yes"]))["changed"], false);
     let deleted = chatctl.data(&with(&["destroy", "--yes"]))["deleted"].clone();
     assert!(deleted.as_array().is_some_and(|deleted| deleted.len() > 30), "{deleted}");

@@ -18,6 +18,10 @@ pub(crate) async fn deploy(context: &Context, args: &args::Deploy) -> Result<Exi
         return Err(CliError::usage("adopt_not_possible", "CloudFormation takes nothing over in a deploy")
             .help("`chatctl eject` hands over what was deployed without it"));
     }
+    if args.only_code {
+        return Err(CliError::usage("only_code_not_possible", "a stack is changed as a whole")
+            .help("leave --only-code out: a change set holds what differs and nothing else"));
+    }
     let work = async {
         let stage = Stage::open(context, args.cloud.port).await?;
         let prepared = prepare(context, &stage).await?;
