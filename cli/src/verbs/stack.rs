@@ -67,7 +67,7 @@ pub(crate) async fn plan(context: &Context, args: &args::Plan) -> Result<ExitCod
     }
     let verbose = context.output.verbosity > 0;
     let changes = !prepared.plan.is_empty();
-    context.output.result(&plan::Report { changes, plan: prepared.plan, verbose });
+    context.output.result(&plan::Report { changes, plan: prepared.plan, verbose, markdown: args.markdown });
     Ok(if changes && args.detailed_exitcode { ExitCode::Changes } else { ExitCode::Ok })
 }
 
