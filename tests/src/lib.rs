@@ -30,8 +30,8 @@ pub use chat::{Builder, Chat, until, within};
 pub use chatctl::{Chatctl, lines_of};
 pub use client::{Client, Hail, PATIENCE, Refused, Sent};
 pub use judge::{Judge, Sender};
-pub use vandal::vandalise;
 pub use stack::Executed;
+pub use vandal::vandalise;
 
 /// The workspace's root.
 pub fn root() -> PathBuf {
