@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::{env, exit_codes};
@@ -79,6 +79,10 @@ pub(crate) enum Verb {
     Rollback(Rollback),
     /// Take a stage's lock away from a run that died or hangs
     Unlock(Unlock),
+    /// Write a stage as a CloudFormation template
+    Synth(Synth),
+    /// Hand a stage over to CloudFormation, without making anything anew
+    Eject(Eject),
     /// Sign a token for a user of a stage with `auth.mode: token`
     Token(Token),
     /// Start, stop and look at the cloud on this machine
@@ -103,6 +107,15 @@ pub(crate) enum Verb {
     Completions(Completions),
     /// Write man pages
     Man(Man),
+}
+
+/// What carries a plan out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// Calls of the services themselves
+    Direct,
+    /// A stack, changed by change sets
+    Cloudformation,
 }
 
 /// Port of the local cloud.
@@ -139,6 +152,9 @@ pub(crate) struct Plan {
     /// Print the plan as Markdown, for a pull request
     #[arg(long)]
     pub(crate) markdown: bool,
+    /// What carries it out
+    #[arg(long, value_enum, value_name = "ENGINE", default_value_t = Engine::Direct)]
+    pub(crate) engine: Engine,
     #[command(flatten)]
     pub(crate) cloud: CloudPort,
 }
@@ -182,6 +198,9 @@ pub(crate) struct Deploy {
     /// Do not ask IAM beforehand whether everything is allowed
     #[arg(long)]
     pub(crate) no_preflight: bool,
+    /// What carries it out
+    #[arg(long, value_enum, value_name = "ENGINE", default_value_t = Engine::Direct)]
+    pub(crate) engine: Engine,
     #[command(flatten)]
     pub(crate) verify: Verify,
     #[command(flatten)]
@@ -231,6 +250,33 @@ pub(crate) struct Destroy {
     /// Do not ask IAM beforehand whether everything is allowed
     #[arg(long)]
     pub(crate) no_preflight: bool,
+    /// What carries it out
+    #[arg(long, value_enum, value_name = "ENGINE", default_value_t = Engine::Direct)]
+    pub(crate) engine: Engine,
+    #[command(flatten)]
+    pub(crate) lock: LockWait,
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Synth {
+    /// File to write the template to [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Directory to write the functions' code to, as the template expects it in the bucket
+    #[arg(long, value_name = "DIR")]
+    pub(crate) artifacts: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Eject {
+    /// Directory for the template and the list of resources to import
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub(crate) out: PathBuf,
+    /// Create the import change set and execute it
+    #[arg(long)]
+    pub(crate) execute: bool,
     #[command(flatten)]
     pub(crate) lock: LockWait,
     #[command(flatten)]
@@ -391,6 +437,8 @@ impl Verb {
             Self::History(_) => "history",
             Self::Rollback(_) => "rollback",
             Self::Unlock(_) => "unlock",
+            Self::Synth(_) => "synth",
+            Self::Eject(_) => "eject",
             Self::Token(_) => "token",
             Self::Local { verb: Local::Up(_) } => "local up",
             Self::Local { verb: Local::Down } => "local down",
@@ -413,6 +461,7 @@ impl Verb {
                 | Self::Deploy(_)
                 | Self::Destroy(_)
                 | Self::Rollback(_)
+                | Self::Eject(_)
                 | Self::Logs(_)
                 | Self::Local { verb: Local::Up(_) }
         )

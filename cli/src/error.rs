@@ -170,7 +170,7 @@ impl From<SettingsError> for CliError {
 
 impl From<chat_stacks::Error> for CliError {
     fn from(error: chat_stacks::Error) -> Self {
-        use chat_stacks::Error;
+        use chat_stacks::{Error, StackProblem};
         let help = error.help();
         let text = error.to_string();
         let mut cli = match error {
@@ -232,6 +232,12 @@ impl From<chat_stacks::Error> for CliError {
             }
             Error::ForeignRole { .. } => Self::refused("foreign_role", text),
             Error::NotDeployed { .. } => Self::failed("not_deployed", text),
+            Error::Stack { problem, .. } => match problem {
+                StackProblem::OtherEngine => Self::refused("other_engine", text),
+                StackProblem::Stuck => Self::refused("stack_stuck", text),
+                StackProblem::Failed => Self::failed("stack_failed", text),
+                StackProblem::Left => Self::new(ExitCode::Interrupted, "interrupted", text),
+            },
             Error::Bug(_) => Self::failed("bug", text),
         };
         cli.help = help;

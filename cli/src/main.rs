@@ -88,6 +88,8 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<ExitCode> {
             Verb::History(args) => verbs::history::run(context, args).await,
             Verb::Rollback(args) => verbs::rollback::run(context, args).await,
             Verb::Unlock(args) => verbs::unlock::run(context, args).await,
+            Verb::Synth(args) => verbs::synth::run(context, args).await,
+            Verb::Eject(args) => verbs::eject::run(context, args).await,
             Verb::Token(args) => verbs::token::run(context, args),
             Verb::Local { verb } => verbs::local::run(context, verb).await,
             Verb::Build => verbs::build::run(context).await,

@@ -112,14 +112,41 @@ impl Stage {
         Ok(observe(&self.aws, &self.settings.scope()).await?)
     }
 
+    /// Refuses what belongs to a stack of CloudFormation: it would not know of a change that is made past it.
+    pub(crate) fn require_direct(&self, observed: &Observed) -> Result<()> {
+        self.require(!observed.is_of_cloudformation())
+    }
+
+    fn require(&self, direct: bool) -> Result<()> {
+        if direct {
+            return Ok(());
+        }
+        let stage = &self.settings.stage;
+        Err(CliError::refused("other_engine", format!("stage {stage} belongs to CloudFormation")).help(
+            "add --engine cloudformation; if a `chatctl eject --execute` was interrupted, run it again first",
+        ))
+    }
+
     /// The ledger of this stage.
     pub(crate) fn ledger(&self) -> Ledger {
         Ledger::new(self.aws.clone(), self.settings.scope())
     }
 
     /// Observes the stage in order to change it, and does `work` meanwhile, which changes nothing. Refuses, or waits,
-    /// while somebody else changes it.
+    /// while somebody else changes it, and refuses what belongs to CloudFormation.
     pub(crate) async fn look<T>(
+        &self,
+        context: &Context,
+        wait: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<(T, Seen)> {
+        let (done, seen) = self.look_anyway(context, wait, work).await?;
+        self.require_direct(&seen.observed)?;
+        Ok((done, seen))
+    }
+
+    /// The same of a stage that may be CloudFormation's already.
+    pub(crate) async fn look_anyway<T>(
         &self,
         context: &Context,
         wait: Duration,
@@ -229,6 +256,7 @@ impl Stage {
             (changed, serving) =
                 tokio::try_join!(code::changed(aws, &scope, artifacts), pointers::observe(aws, &scope))?;
         }
+        self.require(!serving.of_cloudformation)?;
         if strict {
             let stack = chat_stacks::chat::stack(&self.settings, identity, artifacts)?;
             let others = match ticket.applied() {
@@ -306,6 +334,7 @@ impl Stage {
             async { Ok(self.aws.identity().await?) },
             async { Ok(ledger.left().await?) }
         )?;
+        self.require_direct(&observed)?;
         let stack = chat_stacks::chat::stack(&self.settings, identity, &artifacts)?;
         let mut plan = plan(&stack, &observed, options)?;
         if let Some(applied) = &applied {

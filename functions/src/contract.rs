@@ -71,7 +71,8 @@ impl fmt::Display for Handler {
 pub mod env {
     /// Name of the table: application and stage, as in `chat-local`. It is also the audience of tokens.
     pub const TABLE: &str = "CHAT_TABLE";
-    /// Base of `@connections`: the API's own endpoint with an http scheme and the stage, without trailing slash.
+    /// Base of `@connections`: the API's own endpoint and the stage, without trailing slash. With `wss`, as API
+    /// Gateway tells it, or with `https`.
     pub const CALLBACK_URL: &str = "CHAT_CALLBACK_URL";
     /// `open` or `token`.
     pub const AUTH: &str = "CHAT_AUTH";

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::apigateway::ApiGateway;
 use crate::calls::Calls;
+use crate::cloudformation::CloudFormation;
 use crate::config::CloudConfig;
 use crate::context::{ACCOUNT, Context};
 use crate::dynamodb::DynamoDb;
@@ -21,6 +22,7 @@ use crate::front::{Front, Listening, listen};
 use crate::iam::Iam;
 use crate::lambda::Lambda;
 use crate::logs::Logs;
+use crate::s3::S3;
 use crate::sigv4::Verifier;
 use crate::store::Store;
 use crate::websocket::WebSockets;
@@ -86,6 +88,7 @@ impl Cloud {
             logs: Arc::new(
                 Logs::open(file("logs.sqlite").as_deref(), ACCOUNT, &settings.region).map_err(of_service)?,
             ),
+            s3: Arc::new(S3::open(store.clone(), &settings.region).map_err(of_service)?),
             store,
             faults,
             settings,
@@ -93,6 +96,7 @@ impl Cloud {
         let dynamodb = DynamoDb::open(file("tables.sqlite").as_deref(), &cx).map_err(of_service)?;
         let lambda = Lambda::new(cx.clone()).map_err(of_service)?;
         let apigateway = ApiGateway::new(cx.clone()).map_err(of_service)?;
+        let cloudformation = CloudFormation::open(&cx).map_err(of_service)?;
         let websockets = WebSockets::new(cx.clone(), apigateway.clone(), lambda.clone());
         let sweeper = tokio::spawn(sweep(dynamodb.clone(), cx.logs.clone(), cx.settings.ttl_sweep));
         let sweeper = AbortOnDropHandle::new(sweeper);
@@ -103,6 +107,7 @@ impl Cloud {
             dynamodb,
             lambda,
             apigateway,
+            cloudformation,
             websockets,
         });
         Ok(Self { addr, listening: listen(front.clone(), listener), front, sweeper, _lock: lock })

@@ -7,6 +7,7 @@ use crate::config::Settings;
 use crate::faults::Faults;
 use crate::iam::Iam;
 use crate::logs::Logs;
+use crate::s3::S3;
 use crate::store::Store;
 
 /// The only account of this cloud.
@@ -24,6 +25,7 @@ pub(crate) struct Context {
     pub(crate) store: Store,
     pub(crate) iam: Arc<Iam>,
     pub(crate) logs: Arc<Logs>,
+    pub(crate) s3: Arc<S3>,
     pub(crate) faults: Faults,
 }
 
@@ -43,6 +45,7 @@ impl Context {
                     .expect("failed to open IAM"),
             ),
             logs: Arc::new(Logs::open(None, ACCOUNT, &settings.region).expect("failed to open the logs")),
+            s3: Arc::new(S3::open(store.clone(), &settings.region).expect("failed to open S3")),
             store,
             settings,
             faults,

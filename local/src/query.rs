@@ -1,4 +1,4 @@
-//! The Query protocol of IAM and STS: a form comes in, XML goes out.
+//! The Query protocol of CloudFormation, IAM and STS: a form comes in, XML goes out.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -128,6 +128,17 @@ impl Xml {
         });
     }
 
+    /// The outermost element, in a namespace.
+    pub(crate) fn root(&mut self, name: &str, namespace: &str, content: impl FnOnce(&mut Self)) {
+        self.text.push_str(&format!("<{name} xmlns=\"{namespace}\">"));
+        content(self);
+        self.close(name);
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+
     fn close(&mut self, name: &str) {
         self.text.push_str("</");
         self.text.push_str(name);
@@ -158,6 +169,17 @@ pub(crate) fn error_body(error: &AwsError, namespace: &str, request_id: &str) ->
     });
     xml.text("RequestId", request_id);
     xml.close("ErrorResponse");
+    xml.text
+}
+
+/// An error as S3 shows it.
+pub(crate) fn plain_error_body(error: &AwsError, request_id: &str) -> String {
+    let mut xml = Xml::default();
+    xml.element("Error", |xml| {
+        xml.text("Code", &error.code);
+        xml.text("Message", &error.message);
+        xml.text("RequestId", request_id);
+    });
     xml.text
 }
 

@@ -71,6 +71,14 @@ impl Artifact {
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
+
+    /// What it is called in a bucket: by its content, so that what is there once is never uploaded again and no version
+    /// reads what another one has written.
+    pub fn key(&self) -> String {
+        let digest = Sha256::digest(&self.zip);
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("functions/{hex}.zip")
+    }
 }
 
 fn archive(binary: &[u8]) -> zip::result::ZipResult<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! The connection to a cloud: six clients that share one HTTP stack, one set of credentials and one retry policy.
+//! The connection to a cloud: eight clients that share one HTTP stack, one set of credentials and one retry policy.
 
 use std::time::Duration;
 
@@ -102,11 +102,13 @@ impl Identity {
 /// The clients.
 #[derive(Debug)]
 pub struct Aws {
+    pub(crate) cloudformation: aws_sdk_cloudformation::Client,
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     pub(crate) lambda: aws_sdk_lambda::Client,
     pub(crate) iam: aws_sdk_iam::Client,
     pub(crate) apigateway: aws_sdk_apigatewayv2::Client,
     pub(crate) logs: aws_sdk_cloudwatchlogs::Client,
+    pub(crate) s3: aws_sdk_s3::Client,
     sts: aws_sdk_sts::Client,
     region: String,
     pub(crate) pace: Pace,
@@ -121,11 +123,13 @@ impl Aws {
             (None, credentials) => discovered(target, credentials.as_ref()).await,
         };
         Ok(Self {
+            cloudformation: aws_sdk_cloudformation::Client::new(&config),
             dynamodb: aws_sdk_dynamodb::Client::new(&config),
             lambda: aws_sdk_lambda::Client::new(&config),
             iam: aws_sdk_iam::Client::new(&config),
             apigateway: aws_sdk_apigatewayv2::Client::new(&config),
             logs: aws_sdk_cloudwatchlogs::Client::new(&config),
+            s3: s3(&config),
             sts: aws_sdk_sts::Client::new(&config),
             region: target.region.clone(),
             pace: Pace::new(target.control_plane),
@@ -164,6 +168,16 @@ impl Aws {
             })
             .await
     }
+}
+
+/// S3 is told to add checksums only where an operation wants one: the hash of the body is signed in any case.
+fn s3(config: &SdkConfig) -> aws_sdk_s3::Client {
+    let config = aws_sdk_s3::config::Builder::from(config)
+        .request_checksum_calculation(aws_sdk_s3::config::RequestChecksumCalculation::WhenRequired)
+        // A named endpoint is one host, which has no names below it for buckets.
+        .force_path_style(config.endpoint_url().is_some())
+        .build();
+    aws_sdk_s3::Client::from_conf(config)
 }
 
 /// An endpoint that was named: everything comes from `target`, nothing from the machine.

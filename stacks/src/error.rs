@@ -95,6 +95,9 @@ pub enum Error {
     /// A rollback that moved a part of the pointers and could not move it back.
     #[error("{error}; moved already and not moved back: {}", .stuck.join(", "))]
     HalfMoved { error: Box<Error>, stuck: Vec<String> },
+    /// A stack of CloudFormation that does not do what is asked.
+    #[error("{what}")]
+    Stack { problem: StackProblem, what: String, help: String },
 
     /// A mistake in this program.
     #[error("internal error: {0}; please report it")]
@@ -152,9 +155,23 @@ impl Error {
                 "what it did stays; once the other run is over, run the same command again to go on"
                     .to_owned(),
             ),
+            Self::Stack { help, .. } => Some(help.clone()),
             _ => None,
         }
     }
+}
+
+/// In which way a stack does not do what is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StackProblem {
+    /// The stage belongs to the other engine.
+    OtherEngine,
+    /// It is in a state that nothing here goes on from.
+    Stuck,
+    /// CloudFormation tried, and it failed.
+    Failed,
+    /// It goes on, but nobody watches.
+    Left,
 }
 
 fn on(resource: Option<&Address>) -> String {

@@ -10,6 +10,9 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 pub(crate) const APP_TAG: &str = "chatctl:app";
 /// The tag that names the stage which owns a resource.
 pub(crate) const STAGE_TAG: &str = "chatctl:stage";
+/// The tag that says which engine a stage belongs to, and its only value: what is deployed directly has none.
+pub(crate) const ENGINE_TAG: &str = "chatctl:engine";
+pub(crate) const ENGINE: &str = "cloudformation";
 
 /// App and stage together may not outgrow a function or role name: 64 characters with `-disconnect` behind them.
 const MAX_NAME: usize = 26;

@@ -12,7 +12,7 @@ use crate::aws::Aws;
 use crate::call::{Cx, Locks};
 use crate::error::Error;
 use crate::event::Events;
-use crate::names::Scope;
+use crate::names::{ENGINE, ENGINE_TAG, Scope};
 use crate::resource::{Live, Outputs, Resource, Stack};
 use crate::resources;
 
@@ -55,6 +55,11 @@ impl Observed {
         stack.resources().iter().map(live).collect()
     }
 
+    /// Whether it belongs to a stack of CloudFormation, and so to the other engine.
+    pub fn is_of_cloudformation(&self) -> bool {
+        self.0.values().any(|live| live.owned && is_of_cloudformation(live))
+    }
+
     pub(crate) fn outputs(&self) -> Outputs {
         let mut outputs = Outputs::default();
         for (address, live) in &self.0 {
@@ -68,6 +73,12 @@ impl FromIterator<(Address, Live)> for Observed {
     fn from_iter<I: IntoIterator<Item = (Address, Live)>>(found: I) -> Self {
         Self(found.into_iter().collect())
     }
+}
+
+/// Whether one resource carries the tag that says so. Not all kinds have tags.
+pub(crate) fn is_of_cloudformation(live: &Live) -> bool {
+    let tags = live.properties.get("tags");
+    tags.and_then(|tags| tags.get(ENGINE_TAG)).is_some_and(|engine| engine == ENGINE)
 }
 
 /// What one kind of resource found.

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::event::Events;
 use crate::ledger::Pointers;
 use crate::names::Scope;
+use crate::observe::is_of_cloudformation;
 use crate::resource::{Outputs, Values};
 use crate::resources::{alias, api, stage};
 
@@ -21,6 +22,8 @@ use crate::resources::{alias, api, stage};
 pub struct Serving {
     pub pointers: Pointers,
     pub(crate) api: Values,
+    /// Whether it belongs to a stack of CloudFormation.
+    pub of_cloudformation: bool,
 }
 
 impl Serving {
@@ -48,9 +51,10 @@ pub async fn observe(aws: &Aws, scope: &Scope) -> Result<Serving, Error> {
             .flatten()
             .filter_map(|(at, live)| Some((at.name, text(&live.properties, "version")?)))
             .collect();
+        let of_cloudformation = api.as_ref().is_some_and(is_of_cloudformation);
         let (id, outputs) = api.map(|api| (api.id, api.outputs)).unzip();
         let pointers = Pointers { api: id, deployment, versions };
-        Ok(Serving { pointers, api: outputs.unwrap_or_default() })
+        Ok(Serving { pointers, api: outputs.unwrap_or_default(), of_cloudformation })
     })
     .await
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::address::Address;
 use crate::call::Cx;
+use crate::cloudformation::Form;
 use crate::error::Error;
 use crate::names::Scope;
 
@@ -22,7 +23,7 @@ pub(crate) type Values = BTreeMap<&'static str, String>;
 /// One declared resource. The engine observes it together with its kind ([`crate::observe`]), plans by
 /// [`desired`](Self::desired), and applies by [`converge`](Self::converge).
 #[async_trait]
-pub(crate) trait Resource: fmt::Debug + Send + Sync {
+pub(crate) trait Resource: Form + fmt::Debug + Send + Sync {
     fn address(&self) -> Address;
 
     /// What must be there before this can be made.

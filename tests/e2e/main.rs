@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "everything here is a test")]
 
 mod ci_role;
+mod cloudformation;
 mod cost;
 mod deploy;
 mod direct;

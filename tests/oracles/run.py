@@ -1,5 +1,5 @@
 """Lets clients and parsers that nobody here wrote judge the project: boto3, the AWS CLI, the websockets package, the
-AsyncAPI parser, actionlint, parliament.
+linters of CloudFormation templates, the AsyncAPI parser, actionlint, parliament.
 
     python tests/oracles/run.py [NAME…]
 
@@ -108,6 +108,67 @@ def node(name):
     return lambda _cloud: subprocess.run(["node", str(HERE / name)], cwd=ROOT).returncode == 0
 
 
+# Stages that differ in everything that changes the shape of a template.
+TEMPLATES = """\
+app: chat
+stages:
+  open:
+    endpoint: local
+    auth: { mode: open }
+    lambda: { architecture: native }
+    build: { profile: dev }
+  guarded:
+    endpoint: local
+    protect: true
+    auth: { mode: token, public_keys: { k1: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo } }
+    origins: ["https://chat.example"]
+    table: { pitr: true, deletion_protection: true }
+    lambda: { architecture: native }
+    build: { profile: dev }
+"""
+
+
+def templates(cloud):
+    """The templates of both stages, as files."""
+    settings = cloud.folder / "templates.yaml"
+    settings.write_text(TEMPLATES)
+    files = []
+    for stage in ("open", "guarded"):
+        files.append(str(cloud.folder / f"{stage}.yaml"))
+        cloud.chatctl("synth", "--settings", str(settings), "--stage", stage, "--out", files[-1])
+    return files
+
+
+def cfn_lint(cloud):
+    """Warnings and remarks count as objections too."""
+    command = [str(Path(sys.executable).parent / "cfn-lint"), "--include-checks", "I", "--"]
+    return subprocess.run(command + templates(cloud), cwd=ROOT).returncode == 0
+
+
+def checkov(cloud):
+    """What is meant to be as it is says why in the template itself, beside the resource."""
+    files = [part for file in templates(cloud) for part in ("--file", file)]
+    command = [str(ROOT / "target/xtask/checkov/bin/checkov"), "--framework", "cloudformation", "--skip-download"]
+    done = subprocess.run(
+        command + ["--output", "json", "--compact"] + files, cwd=cloud.folder, capture_output=True, text=True
+    )
+    if not done.stdout.strip():
+        print(done.stderr)
+        return False
+    report = json.loads(done.stdout)
+    failed = report["results"]["failed_checks"]
+    for check in failed:
+        print(f"{check['check_id']} {check['resource']}: {check['check_name']}")
+    for check in report["results"]["skipped_checks"]:
+        reason = check["check_result"].get("suppress_comment")
+        if not reason:
+            print(f"{check['check_id']} {check['resource']} is skipped without a reason")
+            return False
+    summary = report["summary"]
+    print(f"checkov: {summary['passed']} passed, {len(failed)} failed, {summary['skipped']} skipped with a reason")
+    return not failed and summary["passed"] > 0 and summary["parsing_errors"] == 0 and done.returncode == 0
+
+
 ORACLES = {
     "asyncapi": node("asyncapi.mjs"),
     "actionlint": node("workflows.mjs"),
@@ -115,6 +176,9 @@ ORACLES = {
     "boto3": script("boto3_local.py"),
     "boto3-chat": script("boto3_chat.py"),
     "awscli": script("awscli_local.py"),
+    "boto3-stacks": script("boto3_stacks.py"),
+    "cfn-lint": cfn_lint,
+    "checkov": checkov,
     "websockets": script("websockets_chat.py"),
 }
 

@@ -26,8 +26,8 @@ const LOOK: Duration = Duration::from_millis(5);
 /// A deployed chat.
 pub struct Chat {
     cloud: Arc<Cloud>,
-    aws: Arc<Aws>,
-    stage: StageSettings,
+    pub(crate) aws: Arc<Aws>,
+    pub(crate) stage: StageSettings,
     url: String,
     judge: Arc<Judge>,
     /// Signs tokens where the chat wants them.
@@ -144,7 +144,7 @@ impl Chat {
     }
 
     /// Finds out where clients connect.
-    async fn located(mut self) -> Self {
+    pub async fn located(mut self) -> Self {
         let url = self.status().await["websocket_url"].as_str().map(str::to_owned);
         self.url = url.unwrap_or_else(|| panic!("the chat was deployed without an address"));
         self

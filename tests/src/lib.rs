@@ -15,6 +15,8 @@ pub mod handlers;
 mod judge;
 pub mod load;
 pub mod process;
+#[expect(clippy::panic, reason = "a harness fails the test that uses it")]
+mod stack;
 #[expect(clippy::expect_used, reason = "a harness fails the test that uses it")]
 pub mod tokens;
 #[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
@@ -28,6 +30,7 @@ pub use chat::{Builder, Chat, until, within};
 pub use chatctl::{Chatctl, lines_of};
 pub use client::{Client, Hail, PATIENCE, Refused, Sent};
 pub use judge::{Judge, Sender};
+pub use stack::Executed;
 pub use vandal::vandalise;
 
 /// The workspace's root.

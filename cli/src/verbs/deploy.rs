@@ -8,7 +8,7 @@ use chat_stacks::status::{self, Status};
 use chat_stacks::{Action, Address, Plan, PlanOptions, drift, plan};
 use serde::Serialize;
 
-use crate::args;
+use crate::args::{self, Engine};
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit_codes::ExitCode;
@@ -19,16 +19,16 @@ use crate::stage::{Stage, again_if_overtaken};
 use crate::verbs::outputs::Listing;
 
 #[derive(Debug, Serialize)]
-struct Report {
+pub(super) struct Report {
     /// Whether anything had to be changed.
-    changed: bool,
-    applied: Vec<Address>,
-    unchanged: usize,
-    elapsed_ms: u64,
+    pub(super) changed: bool,
+    pub(super) applied: Vec<Address>,
+    pub(super) unchanged: usize,
+    pub(super) elapsed_ms: u64,
     /// What a client has seen of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    verified: Option<String>,
-    outputs: Listing,
+    pub(super) verified: Option<String>,
+    pub(super) outputs: Listing,
 }
 
 impl fmt::Display for Report {
@@ -66,6 +66,9 @@ impl fmt::Display for CodeReport {
 }
 
 pub(crate) async fn run(context: &Context, args: &args::Deploy) -> Result<ExitCode> {
+    if args.engine == Engine::Cloudformation {
+        return super::stack::deploy(context, args).await;
+    }
     let wait = Duration::from_secs(args.lock.lock_timeout);
     if args.only_code {
         let report =
@@ -140,7 +143,7 @@ pub(crate) fn show_plan(context: &Context, plan: &Plan) {
 }
 
 /// Asks whether to go on. Additions and changes on the local cloud cost nothing and are not asked about.
-async fn confirm(context: &Context, stage: &Stage, plan: &Plan) -> Result<()> {
+pub(super) async fn confirm(context: &Context, stage: &Stage, plan: &Plan) -> Result<()> {
     let harmless = stage.settings.endpoint == Endpoint::Local && plan.count(Action::Delete) == 0;
     if harmless && context.output.can_ask() {
         return Ok(());

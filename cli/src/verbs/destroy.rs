@@ -6,7 +6,7 @@ use std::time::Duration;
 use chat_stacks::{Address, Kind, PlanOptions, Stack, plan};
 use serde::Serialize;
 
-use crate::args;
+use crate::args::{self, Engine};
 use crate::context::Context;
 use crate::error::Result;
 use crate::exit_codes::ExitCode;
@@ -17,9 +17,9 @@ use crate::verbs::deploy::{ask, show_plan};
 use crate::who;
 
 #[derive(Debug, Serialize)]
-struct Report {
-    deleted: Vec<Address>,
-    elapsed_ms: u64,
+pub(super) struct Report {
+    pub(super) deleted: Vec<Address>,
+    pub(super) elapsed_ms: u64,
 }
 
 impl fmt::Display for Report {
@@ -33,6 +33,9 @@ impl fmt::Display for Report {
 }
 
 pub(crate) async fn run(context: &Context, args: &args::Destroy) -> Result<ExitCode> {
+    if args.engine == Engine::Cloudformation {
+        return super::stack::destroy(context, args).await;
+    }
     let wait = Duration::from_secs(args.lock.lock_timeout);
     let report = again_if_overtaken(context, wait, async |wait| destroy(context, args, wait).await).await?;
     context.output.result(&report);

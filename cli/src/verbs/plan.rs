@@ -5,7 +5,7 @@ use std::fmt;
 use chat_stacks::{Plan, PlanOptions};
 use serde::Serialize;
 
-use crate::args;
+use crate::args::{self, Engine};
 use crate::context::Context;
 use crate::error::Result;
 use crate::exit_codes::ExitCode;
@@ -14,14 +14,14 @@ use crate::output::plan::PlanView;
 use crate::stage::Stage;
 
 #[derive(Debug, Serialize)]
-struct Report {
+pub(super) struct Report {
     /// Whether a deploy would change anything.
-    changes: bool,
-    plan: Plan,
+    pub(super) changes: bool,
+    pub(super) plan: Plan,
     #[serde(skip)]
-    verbose: bool,
+    pub(super) verbose: bool,
     #[serde(skip)]
-    markdown: bool,
+    pub(super) markdown: bool,
 }
 
 impl fmt::Display for Report {
@@ -34,6 +34,9 @@ impl fmt::Display for Report {
 }
 
 pub(crate) async fn run(context: &Context, args: &args::Plan) -> Result<ExitCode> {
+    if args.engine == Engine::Cloudformation {
+        return super::stack::plan(context, args).await;
+    }
     let stage = Stage::open(context, args.cloud.port).await?;
     let options = PlanOptions { adopt: args.adopt, ..PlanOptions::of(&stage.settings) };
     let (_, plan) = stage.plan(context, &options).await?;

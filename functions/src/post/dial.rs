@@ -38,6 +38,16 @@ impl Dial {
         Self { host, port, roots, tls: OnceCell::new() }
     }
 
+    #[cfg(test)]
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.roots.is_some()
+    }
+
     pub(super) async fn line(&self) -> Result<Line, DialError> {
         tokio::time::timeout(DIAL_TIMEOUT, self.dial()).await?
     }

@@ -76,13 +76,14 @@ impl Callback {
         let unreadable = || SettingError::Unreadable {
             name: env::CALLBACK_URL,
             value: url.to_owned(),
-            wanted: "an http or https URL is wanted".to_owned(),
+            wanted: "a wss or https URL is wanted".to_owned(),
         };
         let uri: Uri = url.parse().map_err(|_| unreadable())?;
         let authority = uri.authority().ok_or_else(unreadable)?;
+        // API Gateway tells its endpoint as clients of WebSockets want it.
         let (default_port, roots) = match uri.scheme_str() {
-            Some("http") => (80, None),
-            Some("https") => (443, Some(aws.roots)),
+            Some("http" | "ws") => (80, None),
+            Some("https" | "wss") => (443, Some(aws.roots)),
             _ => return Err(unreadable()),
         };
         let token = aws.session_token.as_deref();

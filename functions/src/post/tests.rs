@@ -25,15 +25,31 @@ async fn gateway(close_after_each: bool) -> (Callback, Asked) {
             tokio::spawn(answer(stream, Arc::clone(&counted), close_after_each));
         }
     });
-    let aws = Aws {
+    (Callback::new(&aws(), &format!("http://127.0.0.1:{port}/api/local/")).unwrap(), asked)
+}
+
+fn aws() -> Aws {
+    Aws {
         region: "us-east-1".into(),
         access_key_id: "AKID".into(),
         secret_access_key: "secret".into(),
         session_token: Some("token".into()),
         dynamodb_endpoint: None,
         roots: Roots::Embedded,
-    };
-    (Callback::new(&aws, &format!("http://127.0.0.1:{port}/api/local/")).unwrap(), asked)
+    }
+}
+
+#[test]
+fn an_endpoint_as_clients_of_the_api_write_it_is_the_same_endpoint() {
+    for (url, port, encrypted) in [
+        ("https://a.example/dev", 443, true),
+        ("wss://a.example/dev", 443, true),
+        ("http://127.0.0.1:4620/a/dev", 4620, false),
+        ("ws://127.0.0.1:4620/a/dev", 4620, false),
+    ] {
+        let callback = Callback::new(&aws(), url).unwrap();
+        assert_eq!((callback.dial.port(), callback.dial.is_encrypted()), (port, encrypted), "{url}");
+    }
 }
 
 async fn answer(mut stream: TcpStream, asked: Asked, close_after_each: bool) {
@@ -140,18 +156,10 @@ async fn a_gateway_out_of_reach_is_a_failure_not_an_end() {
 }
 
 #[test]
-fn urls_are_http_or_https() {
-    let aws = Aws {
-        region: "r".into(),
-        access_key_id: "a".into(),
-        secret_access_key: "s".into(),
-        session_token: None,
-        dynamodb_endpoint: None,
-        roots: Roots::Embedded,
-    };
-    for bad in ["", "/local", "wss://h/local", "ftp://h/x"] {
-        assert!(Callback::new(&aws, bad).is_err(), "{bad:?} was taken");
+fn urls_are_of_http_or_of_the_websocket_that_is_beside_it() {
+    for bad in ["", "/local", "ftp://h/x"] {
+        assert!(Callback::new(&aws(), bad).is_err(), "{bad:?} was taken");
     }
-    let callback = Callback::new(&aws, "https://a1.execute-api.us-east-1.amazonaws.com/prod").unwrap();
+    let callback = Callback::new(&aws(), "https://a1.execute-api.us-east-1.amazonaws.com/prod").unwrap();
     assert_eq!(callback.prefix, "/prod/@connections/");
 }

@@ -2,12 +2,15 @@
 
 mod admin;
 mod demands;
+pub(crate) mod relay;
 mod render;
 mod serve;
 mod service;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(crate) use self::service::Service;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::apigateway::ApiGateway;
 use crate::calls::Calls;
+use crate::cloudformation::CloudFormation;
 use crate::context::Context;
 use crate::dynamodb::DynamoDb;
 use crate::lambda::Lambda;
@@ -32,6 +36,7 @@ pub(crate) struct Front {
     pub(crate) dynamodb: DynamoDb,
     pub(crate) lambda: Arc<Lambda>,
     pub(crate) apigateway: Arc<ApiGateway>,
+    pub(crate) cloudformation: Arc<CloudFormation>,
     pub(crate) websockets: Arc<WebSockets>,
 }
 

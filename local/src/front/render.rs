@@ -75,6 +75,9 @@ pub(super) fn error(error: &AwsError, service: Service, request_id: &str) -> Ans
                 Err(_) => reply,
             }
         }
+        Protocol::RestXml => {
+            Reply::new(error.status, "application/xml", query::plain_error_body(&error, request_id))
+        }
         Protocol::Query(namespace) => {
             Reply::new(error.status, "text/xml", query::error_body(&error, namespace, request_id))
         }
@@ -111,7 +114,7 @@ fn qualified(service: Service, code: &str) -> Cow<'_, str> {
 /// The same refusal has other names and statuses with other services.
 fn in_words_of(service: Service, error: &AwsError) -> AwsError {
     let mut error = error.clone();
-    if error.code == "AccessDenied" && !matches!(service.protocol(), Protocol::Query(_)) {
+    if error.code == "AccessDenied" && !matches!(service.protocol(), Protocol::Query(_) | Protocol::RestXml) {
         error.code = "AccessDeniedException".into();
     }
     if error.code == "AccessDeniedException" {
@@ -126,7 +129,7 @@ fn in_words_of(service: Service, error: &AwsError) -> AwsError {
 
 /// A request whose signature does not convince.
 pub(super) fn signature_error(service: Service, refusal: SignatureError) -> AwsError {
-    let query = matches!(service.protocol(), Protocol::Query(_));
+    let query = matches!(service.protocol(), Protocol::Query(_) | Protocol::RestXml);
     let status = if matches!(service.protocol(), Protocol::Json(_)) {
         StatusCode::BAD_REQUEST
     } else {

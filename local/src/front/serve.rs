@@ -18,7 +18,7 @@ use crate::call::{Call, Principal, Reply, Route};
 use crate::error::AwsError;
 use crate::query::Form;
 use crate::sigv4::{Claim, SignatureError};
-use crate::{dynamodb, iam, logs};
+use crate::{cloudformation, dynamodb, iam, logs};
 
 /// Closes the connection without an answer, which is what a caller sees when an answer gets lost.
 #[derive(Debug, thiserror::Error)]
@@ -31,13 +31,15 @@ pub(super) enum Work {
     Logs(&'static str, serde_json::Value),
     Iam(&'static str, Form),
     Sts(&'static str, Form),
+    CloudFormation(&'static str, Form),
+    S3(Route),
     Lambda(Route),
     ApiGateway(Route),
     WebSockets(Route),
 }
 
 /// What came of it.
-enum Outcome {
+pub(super) enum Outcome {
     Reply(Reply),
     /// An event stream.
     Stream(UnsyncBoxBody<Bytes, Infallible>),
@@ -58,8 +60,8 @@ pub(super) async fn serve(front: Arc<Front>, request: Request<Incoming>) -> Resu
             Some(service) => service,
             None => {
                 let message = format!(
-                    "The local cloud has no service '{}'. It has apigateway, dynamodb, execute-api, iam, lambda, logs \
-                     and sts.",
+                    "The local cloud has no service '{}'. It has apigateway, cloudformation, dynamodb, execute-api, \
+                     iam, lambda, logs, s3 and sts.",
                     claim.service()
                 );
                 let error = AwsError::bad_request("UnknownOperationException", message);
@@ -82,7 +84,7 @@ pub(super) async fn serve(front: Arc<Front>, request: Request<Incoming>) -> Resu
 impl Front {
     /// The outcome, and whether the caller is not to learn of it.
     async fn answer(
-        &self,
+        self: &Arc<Self>,
         service: Service,
         claim: Result<Claim<'_>, SignatureError>,
         parts: &Parts,
@@ -103,6 +105,18 @@ impl Front {
         } else {
             Principal::Owner
         };
+        self.handle(principal, service, parts, body, request_id).await
+    }
+
+    /// What anybody asks for, once it is known who that is.
+    pub(super) async fn handle(
+        self: &Arc<Self>,
+        principal: Principal,
+        service: Service,
+        parts: &Parts,
+        body: Bytes,
+        request_id: &str,
+    ) -> Result<(Outcome, bool), AwsError> {
         let path = path_of(parts);
         let mut work = self.work(service, parts, &path, &body)?;
         let operation = work.operation();
@@ -178,6 +192,17 @@ impl Front {
                 let form = self.form(parts, body);
                 Work::Sts(action(&form, &iam::STS_OPERATIONS, "2011-06-15")?, form)
             }
+            Service::CloudFormation => {
+                let form = self.form(parts, body);
+                Work::CloudFormation(
+                    action(&form, &cloudformation::OPERATIONS, cloudformation::VERSION)?,
+                    form,
+                )
+            }
+            Service::S3 => {
+                let query = parts.uri.query().unwrap_or_default();
+                Work::S3(route(self.cx.s3.route(&parts.method, path, query))?)
+            }
             Service::Lambda => Work::Lambda(route(self.lambda.route(&parts.method, path))?),
             Service::ApiGateway => Work::ApiGateway(route(self.apigateway.route(&parts.method, path))?),
             Service::ExecuteApi => Work::WebSockets(route(self.websockets.route(&parts.method, path))?),
@@ -207,13 +232,18 @@ impl Front {
             }
             // Everybody may ask who they are; AssumeRole decides with the trust policy of the role.
             Work::Sts(..) => Ok(()),
-            Work::Lambda(route) | Work::ApiGateway(route) | Work::WebSockets(route) => {
+            Work::CloudFormation(operation, form) => iam.authorize(
+                who,
+                &format!("cloudformation:{operation}"),
+                &self.cloudformation.resource(form),
+            ),
+            Work::Lambda(route) | Work::ApiGateway(route) | Work::WebSockets(route) | Work::S3(route) => {
                 iam.authorize(who, route.action, &route.resource)
             }
         }
     }
 
-    async fn perform(&self, work: Work, call: Call) -> Result<Outcome, AwsError> {
+    async fn perform(self: &Arc<Self>, work: Work, call: Call) -> Result<Outcome, AwsError> {
         let reply = match work {
             Work::DynamoDb(operation, targets) => self.dynamodb.call(operation, targets, &call)?,
             Work::Logs("StartLiveTail", input) => {
@@ -222,6 +252,10 @@ impl Front {
             Work::Logs(operation, input) => self.cx.logs.call(operation, &input)?,
             Work::Iam(operation, form) => self.cx.iam.call(operation, &form, &call)?,
             Work::Sts(operation, form) => self.cx.iam.call_sts(operation, &form, &call)?,
+            Work::CloudFormation(operation, form) => {
+                self.cloudformation.call(operation, &form, &call, self)?
+            }
+            Work::S3(route) => self.cx.s3.call(&route, &call)?,
             Work::Lambda(route) => self.lambda.call(route, call).await?,
             Work::ApiGateway(route) => self.apigateway.call(route, call).await?,
             Work::WebSockets(route) => self.websockets.call(route, call).await?,
@@ -236,8 +270,11 @@ impl Work {
             Self::DynamoDb(operation, _)
             | Self::Logs(operation, _)
             | Self::Iam(operation, _)
-            | Self::Sts(operation, _) => operation,
-            Self::Lambda(route) | Self::ApiGateway(route) | Self::WebSockets(route) => route.operation,
+            | Self::Sts(operation, _)
+            | Self::CloudFormation(operation, _) => operation,
+            Self::S3(route) | Self::Lambda(route) | Self::ApiGateway(route) | Self::WebSockets(route) => {
+                route.operation
+            }
         }
     }
 }

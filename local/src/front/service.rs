@@ -4,13 +4,15 @@ use http::request::Parts;
 
 /// A service, as the scope of a signature names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Service {
+pub(crate) enum Service {
     ApiGateway,
+    CloudFormation,
     DynamoDb,
     ExecuteApi,
     Iam,
     Lambda,
     Logs,
+    S3,
     Sts,
 }
 
@@ -21,6 +23,8 @@ pub(super) enum Protocol {
     Json(&'static str),
     /// Method and path, JSON bodies.
     Rest,
+    /// The same with XML, as S3 alone has it.
+    RestXml,
     /// Forms and XML, in the given namespace.
     Query(&'static str),
 }
@@ -29,11 +33,13 @@ impl Service {
     pub(super) fn from_scope(name: &str) -> Option<Self> {
         Some(match name {
             "apigateway" => Self::ApiGateway,
+            "cloudformation" => Self::CloudFormation,
             "dynamodb" => Self::DynamoDb,
             "execute-api" => Self::ExecuteApi,
             "iam" => Self::Iam,
             "lambda" => Self::Lambda,
             "logs" => Self::Logs,
+            "s3" => Self::S3,
             "sts" => Self::Sts,
             _ => return None,
         })
@@ -53,14 +59,16 @@ impl Service {
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ApiGateway => "apigateway",
+            Self::CloudFormation => "cloudformation",
             Self::DynamoDb => "dynamodb",
             Self::ExecuteApi => "execute-api",
             Self::Iam => "iam",
             Self::Lambda => "lambda",
             Self::Logs => "logs",
+            Self::S3 => "s3",
             Self::Sts => "sts",
         }
     }
@@ -70,6 +78,8 @@ impl Service {
             Self::DynamoDb => Protocol::Json("1.0"),
             Self::Logs => Protocol::Json("1.1"),
             Self::ApiGateway | Self::ExecuteApi | Self::Lambda => Protocol::Rest,
+            Self::S3 => Protocol::RestXml,
+            Self::CloudFormation => Protocol::Query(crate::cloudformation::NAMESPACE),
             Self::Iam => Protocol::Query(crate::iam::NAMESPACE),
             Self::Sts => Protocol::Query(crate::iam::STS_NAMESPACE),
         }
@@ -81,8 +91,10 @@ impl Service {
             Self::DynamoDb => 16 << 20,
             // 50 MB of zip, in Base64 in JSON.
             Self::Lambda => 72 << 20,
+            // An object of the size of a function; S3 itself takes 5 GB.
+            Self::S3 => 72 << 20,
             Self::Logs => 4 << 20,
-            Self::ApiGateway | Self::ExecuteApi | Self::Iam | Self::Sts => 1 << 20,
+            Self::ApiGateway | Self::CloudFormation | Self::ExecuteApi | Self::Iam | Self::Sts => 1 << 20,
         }
     }
 }

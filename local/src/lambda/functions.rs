@@ -43,6 +43,8 @@ struct Named {
 struct Code {
     zip_file: Option<String>,
     s3_bucket: Option<String>,
+    s3_key: Option<String>,
+    s3_object_version: Option<String>,
     image_uri: Option<String>,
 }
 
@@ -55,9 +57,8 @@ struct UpdateCode {
     dry_run: bool,
     revision_id: Option<String>,
     architectures: Option<Vec<String>>,
-    zip_file: Option<String>,
-    s3_bucket: Option<String>,
-    image_uri: Option<String>,
+    #[serde(flatten)]
+    code: Code,
 }
 
 #[derive(Deserialize)]
@@ -121,7 +122,7 @@ impl Lambda {
         };
         apply(&self.host.cx, &name, configuration, &mut settings)?;
         let given = request.code.ok_or_else(|| super::required("code"))?;
-        let (code, zip) = zip_of(given.zip_file, given.s3_bucket, given.image_uri)?;
+        let (code, zip) = self.zip_of(call, given)?;
         let settle = self.settle_ms();
         let key = code.clone();
         let function = Function {
@@ -206,7 +207,7 @@ impl Lambda {
         let request: UpdateCode = rest::body(call, "InvalidRequestContentException")?;
         self.read(&name, |function| self.updatable(function, request.revision_id.as_deref()))?;
         let architecture = architecture(request.architectures)?;
-        let (code, zip) = zip_of(request.zip_file, request.s3_bucket, request.image_uri)?;
+        let (code, zip) = self.zip_of(call, request.code)?;
         let settle = self.settle_ms();
         let change = |function: &mut Function| {
             self.updatable(function, request.revision_id.as_deref())?;
@@ -421,24 +422,45 @@ fn in_progress(mut shown: Map<String, Value>) -> Map<String, Value> {
     shown
 }
 
-fn zip_of(
-    zip_file: Option<String>,
-    s3_bucket: Option<String>,
-    image_uri: Option<String>,
-) -> Result<(Fingerprint, Bytes), AwsError> {
-    if s3_bucket.is_some() {
-        return Err(super::unsupported("S3Bucket"));
+impl Lambda {
+    /// The code that a request brings or names.
+    fn zip_of(&self, call: &Call, given: Code) -> Result<(Fingerprint, Bytes), AwsError> {
+        if given.image_uri.is_some() {
+            return Err(super::unsupported("ImageUri"));
+        }
+        if given.s3_object_version.is_some() {
+            return Err(super::unsupported("S3ObjectVersion"));
+        }
+        if let (Some(bucket), Some(key)) = (&given.s3_bucket, &given.s3_key) {
+            let cx = &self.host.cx;
+            // In the name of who calls, who may not be allowed to read it.
+            let zip = cx.s3.read(&cx.iam, &call.principal, bucket, key).map_err(|error| {
+                let detail = format!("S3 Error Code: {}. S3 Error Message: {}", error.code, error.message);
+                if error.code == "AccessDenied" {
+                    let message = format!(
+                        "Your access has been denied by S3, please make sure your request credentials have permission \
+                         to GetObject for {bucket}/{key}. {detail}"
+                    );
+                    return AwsError::new(StatusCode::FORBIDDEN, "AccessDeniedException", message);
+                }
+                AwsError::bad_request(
+                    "InvalidParameterValueException",
+                    format!("Error occurred while GetObject. {detail}"),
+                )
+            })?;
+            return Ok((code::accept(&zip)?, zip));
+        }
+        let zip = given.zip_file.ok_or_else(|| {
+            AwsError::bad_request(
+                "InvalidParameterValueException",
+                "Please provide a source for function code.",
+            )
+        })?;
+        let zip = STANDARD
+            .decode(zip)
+            .map_err(|_| AwsError::bad_request("SerializationException", "ZipFile is not valid Base64"))?;
+        Ok((code::accept(&zip)?, Bytes::from(zip)))
     }
-    if image_uri.is_some() {
-        return Err(super::unsupported("ImageUri"));
-    }
-    let zip = zip_file.ok_or_else(|| {
-        AwsError::bad_request("InvalidParameterValueException", "Please provide a source for function code.")
-    })?;
-    let zip = STANDARD
-        .decode(zip)
-        .map_err(|_| AwsError::bad_request("SerializationException", "ZipFile is not valid Base64"))?;
-    Ok((code::accept(&zip)?, Bytes::from(zip)))
 }
 
 fn architecture(given: Option<Vec<String>>) -> Result<Option<String>, AwsError> {

@@ -12,7 +12,12 @@ pub(super) fn canonical_request(claim: &Claim<'_>, parts: &Parts, body: &[u8]) -
     let mut text = String::with_capacity(768);
     text.push_str(parts.method.as_str());
     text.push('\n');
-    push_canonical_path(&mut text, parts.uri.path());
+    if claim.service() == "s3" {
+        // Objects may be called anything: S3 takes the path as it is on the wire.
+        text.push_str(parts.uri.path());
+    } else {
+        push_canonical_path(&mut text, parts.uri.path());
+    }
     text.push('\n');
     push_canonical_query(&mut text, parts.uri.query().unwrap_or_default());
     text.push('\n');

@@ -8,6 +8,7 @@ use tokio::sync::{Barrier, mpsc};
 use super::*;
 use crate::address::Kind;
 use crate::aws::{StaticCredentials, Target};
+use crate::cloudformation::{Declared, Form, Synth};
 use crate::names::{AppName, StageName};
 use crate::observe::Observed;
 use crate::pace::Rate;
@@ -37,6 +38,12 @@ struct Fake {
 
 fn at(name: &str) -> Address {
     Address::new(Kind::Route, name)
+}
+
+impl Form for Fake {
+    fn form(&self, _: &Synth<'_>) -> Declared {
+        unreachable!("nothing here is written as a template")
+    }
 }
 
 #[async_trait]

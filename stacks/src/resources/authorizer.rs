@@ -29,7 +29,7 @@ pub(crate) fn address(name: &str) -> Address {
 }
 
 impl Authorizer {
-    fn uri(&self) -> String {
+    pub(crate) fn uri(&self) -> String {
         alias::invocation_uri(&self.identity, &self.scope, self.handler)
     }
 }

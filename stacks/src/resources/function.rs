@@ -43,7 +43,7 @@ pub(crate) struct Function {
 #[derive(Clone, Debug)]
 pub(crate) enum Variable {
     Known(String),
-    /// The API's endpoint over HTTP, with the stage: where `@connections` is.
+    /// The API's endpoint with the stage: `@connections` is below it, over HTTP.
     CallbackUrl {
         api: Address,
     },
@@ -54,9 +54,8 @@ impl Variable {
         match self {
             Self::Known(value) => Some(value.clone()),
             Self::CallbackUrl { api } => {
-                let endpoint = outputs.get(api, "endpoint")?;
-                // `wss://` becomes `https://`, and `ws://`, which only a cloud on one machine has, `http://`.
-                Some(format!("{}/{}", endpoint.replacen("ws", "http", 1), scope.stage))
+                // As API Gateway tells it, `wss://`: a template cannot write it in another way, and the handlers know.
+                outputs.get(api, "endpoint").map(|endpoint| format!("{endpoint}/{}", scope.stage))
             }
         }
     }
@@ -73,7 +72,7 @@ pub(crate) fn arn(identity: &Identity, name: &str) -> String {
 }
 
 impl Function {
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.scope.function(self.handler)
     }
 
@@ -82,7 +81,11 @@ impl Function {
         format!("arn:{partition}:iam::{account}:role{}{}", self.scope.role_path(), self.name())
     }
 
-    fn environment(&self, outputs: &Outputs) -> Option<BTreeMap<&'static str, String>> {
+    pub(crate) fn description(&self) -> String {
+        format!("{}: {}", self.scope.prefix(), self.handler)
+    }
+
+    pub(crate) fn environment(&self, outputs: &Outputs) -> Option<BTreeMap<&'static str, String>> {
         let values = self.environment.iter();
         values.map(|(name, variable)| Some((*name, variable.value(&self.scope, outputs)?))).collect()
     }
@@ -196,7 +199,7 @@ impl Function {
                     .lambda
                     .create_function()
                     .function_name(self.name())
-                    .description(format!("{}: {}", self.scope.prefix(), self.handler))
+                    .description(self.description())
                     .runtime(Runtime::Providedal2023)
                     .handler("bootstrap")
                     .architectures(Architecture::from(self.architecture))

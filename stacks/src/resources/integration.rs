@@ -45,16 +45,16 @@ pub(crate) fn address(name: &str) -> Address {
 }
 
 /// The parts of a request that depend on the backend.
-struct Shape {
-    kind: IntegrationType,
-    uri: Option<String>,
-    method: Option<&'static str>,
-    templates: Option<HashMap<String, String>>,
-    passthrough: Option<PassthroughBehavior>,
+pub(crate) struct Shape {
+    pub(crate) kind: IntegrationType,
+    pub(crate) uri: Option<String>,
+    pub(crate) method: Option<&'static str>,
+    pub(crate) templates: Option<HashMap<String, String>>,
+    pub(crate) passthrough: Option<PassthroughBehavior>,
 }
 
 impl Integration {
-    fn shape(&self) -> Shape {
+    pub(crate) fn shape(&self) -> Shape {
         match self.backend {
             Backend::Function(handler) => Shape {
                 kind: IntegrationType::AwsProxy,

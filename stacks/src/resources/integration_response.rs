@@ -24,7 +24,7 @@ pub(crate) struct IntegrationResponse {
 }
 
 /// The key of the response that is taken for every status: the only one that we make.
-const KEY: &str = "$default";
+pub(crate) const KEY: &str = "$default";
 
 fn address(integration: &str, key: &str) -> Address {
     let name = if key == KEY { integration.to_owned() } else { format!("{integration}/{key}") };
@@ -36,7 +36,7 @@ pub(crate) fn address_of(integration: &str) -> Address {
 }
 
 impl IntegrationResponse {
-    fn templates(&self) -> HashMap<String, String> {
+    pub(crate) fn templates(&self) -> HashMap<String, String> {
         HashMap::from([("$default".to_owned(), self.template.to_owned())])
     }
 }

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use crate::address::Kind;
 use crate::call::Cx;
 use crate::error::Error;
-use crate::names::{APP_TAG, STAGE_TAG, Scope};
+use crate::names::{APP_TAG, ENGINE_TAG, STAGE_TAG, Scope};
 use crate::observe::Found;
 use crate::resource::Live;
 
@@ -98,10 +98,11 @@ fn tags_property(scope: &Scope) -> Value {
 
 /// The ownership tags among those found, and whether they are this scope's.
 fn ownership<'a>(scope: &Scope, tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> (Value, bool) {
-    let ours: BTreeMap<&str, &str> =
-        tags.into_iter().filter(|(key, _)| [APP_TAG, STAGE_TAG].contains(key)).collect();
+    let mut ours: BTreeMap<&str, &str> =
+        tags.into_iter().filter(|(key, _)| [APP_TAG, STAGE_TAG, ENGINE_TAG].contains(key)).collect();
     let property = json!(ours);
-    let owned = property == tags_property(scope);
+    ours.remove(ENGINE_TAG);
+    let owned = json!(ours) == tags_property(scope);
     (property, owned)
 }
 

@@ -43,7 +43,7 @@ impl Source {
 }
 
 impl Permission {
-    fn source_arn(&self, outputs: &Outputs) -> Option<String> {
+    pub(crate) fn source_arn(&self, outputs: &Outputs) -> Option<String> {
         let api = api::execution_arn(&self.identity, outputs.get(&api::address(&self.scope), "id")?);
         Some(match &self.source {
             Source::Route(key) => format!("{api}/{}/{key}", self.scope.stage),

@@ -17,7 +17,7 @@ use crate::policy::{self, Statement};
 use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
 
 /// The name of the policy in its role.
-const NAME: &str = "chatctl";
+pub(crate) const NAME: &str = "chatctl";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
@@ -30,7 +30,7 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    fn document(&self, outputs: &Outputs) -> Option<Value> {
+    pub(crate) fn document(&self, outputs: &Outputs) -> Option<Value> {
         let mut statements = self.statements.clone();
         if self.handler.posts() {
             let api = api::address(&self.scope);

@@ -26,26 +26,26 @@ pub(crate) struct Route {
 
 /// The only key that a route response can have, and so the only value of the expression that selects one.
 /// Source: <https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-selection-expressions.html>
-pub(super) const RESPONSE_KEY: &str = "$default";
+pub(crate) const RESPONSE_KEY: &str = "$default";
 
 pub(crate) fn address(key: &str) -> Address {
     Address::new(Kind::Route, key)
 }
 
 impl Route {
-    fn target(&self, outputs: &Outputs) -> Option<String> {
+    pub(crate) fn target(&self, outputs: &Outputs) -> Option<String> {
         outputs.get(&integration::address(self.integration), "id").map(|id| format!("integrations/{id}"))
     }
 
-    fn authorizer_id<'a>(&self, outputs: &'a Outputs) -> Option<&'a str> {
+    pub(crate) fn authorizer_id<'a>(&self, outputs: &'a Outputs) -> Option<&'a str> {
         outputs.get(&authorizer::address(self.authorizer?), "id")
     }
 
-    fn authorization(&self) -> AuthorizationType {
+    pub(crate) fn authorization(&self) -> AuthorizationType {
         if self.authorizer.is_some() { AuthorizationType::Custom } else { AuthorizationType::None }
     }
 
-    fn response_selection(&self) -> Option<&'static str> {
+    pub(crate) fn response_selection(&self) -> Option<&'static str> {
         self.two_way.then_some(RESPONSE_KEY)
     }
 }

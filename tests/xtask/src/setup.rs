@@ -21,7 +21,8 @@ const NODE_MAJOR: u32 = 20;
 pub(crate) fn run(root: &Path, install: bool) -> Result<Tools, String> {
     let chromium = chromium(install)?;
     node(install)?;
-    let python_bin = python(root, install)?;
+    let python_bin = python(root, "venv", "tests/requirements.txt", install)?;
+    python(root, "checkov", "tests/oracles/checkov.txt", install)?;
     node_packages(root, install)?;
     Ok(Tools { python_bin, chromium })
 }
@@ -62,17 +63,19 @@ fn node(install: bool) -> Result<(), String> {
     }
 }
 
-fn python(root: &Path, install: bool) -> Result<PathBuf, String> {
-    let venv = root.join("target/xtask/venv");
+/// A Python environment in `target/xtask/{name}` with what a list pins.
+fn python(root: &Path, name: &str, list: &str, install: bool) -> Result<PathBuf, String> {
+    let venv = root.join("target/xtask").join(name);
     let bin = venv.join("bin");
-    let wanted = root.join("tests/requirements.txt");
-    if is_current(root, "python", &[&wanted])? && bin.join("python").exists() {
+    let wanted = root.join(list);
+    let stamp = format!("python-{name}");
+    if is_current(root, &stamp, &[&wanted])? && bin.join("python").exists() {
         return Ok(bin);
     }
     if !install {
         return Err("the Python environment is missing or old: run `cargo xtask setup`".into());
     }
-    say("a Python environment in target/xtask/venv with tests/requirements.txt");
+    say(&format!("a Python environment in target/xtask/{name} with {list}"));
     if output("python3", ["-c", "import ensurepip, venv"]).is_none() {
         apt(&["python3", "python3-venv"])?;
     }
@@ -82,7 +85,7 @@ fn python(root: &Path, install: bool) -> Result<PathBuf, String> {
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
             .arg(&wanted),
     )?;
-    mark_current(root, "python", &[&wanted])?;
+    mark_current(root, &stamp, &[&wanted])?;
     Ok(bin)
 }
 
