@@ -6,6 +6,7 @@
 mod cost;
 mod deploy;
 mod direct;
+mod drift;
 mod durability;
 mod history;
 mod hostile;
