@@ -20,17 +20,22 @@ pub struct Account {
     logs: aws_sdk_cloudwatchlogs::Client,
 }
 
+/// For clients of the owner of the account.
+pub fn config(endpoint: &str) -> SdkConfig {
+    let owner = Credentials::new("chatctl", "chatctl", None, None, "tests");
+    SdkConfig::builder()
+        .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
+        .endpoint_url(endpoint)
+        .region(Region::new("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(owner))
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build()
+}
+
 impl Account {
     pub fn of(endpoint: &str) -> Self {
-        let owner = Credentials::new("chatctl", "chatctl", None, None, "tests");
-        let config = SdkConfig::builder()
-            .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
-            .endpoint_url(endpoint)
-            .region(Region::new("us-east-1"))
-            .credentials_provider(SharedCredentialsProvider::new(owner))
-            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .build();
+        let config = config(endpoint);
         Self {
             dynamodb: aws_sdk_dynamodb::Client::new(&config),
             iam: aws_sdk_iam::Client::new(&config),
