@@ -168,7 +168,15 @@ pub(crate) async fn with_cx<T>(
     work: impl AsyncFnOnce(&Cx<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
-    let cx = Cx { aws, scope, address: None, outputs: Outputs::default(), events: &events, locks: &locks, stop: &stop };
+    let cx = Cx {
+        aws,
+        scope,
+        address: None,
+        outputs: Outputs::default(),
+        events: &events,
+        locks: &locks,
+        stop: &stop,
+    };
     work(&cx).await
 }
 

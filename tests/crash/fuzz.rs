@@ -26,6 +26,8 @@ const CALLS: u64 = 130;
 /// Versions that a function may have: `$LATEST`, the one that serves, four to go back to, and one of a run that was cut
 /// off before it tidied up.
 const VERSIONS: usize = 7;
+/// Deployments that there may be: the one that is served, and four to go back to.
+const DEPLOYMENTS: usize = 5;
 
 /// One run of the deployer.
 #[derive(Clone, Debug)]
@@ -139,12 +141,16 @@ impl Bench {
         self.settle(&story.last).await?;
         let mut found = self.census.count().await;
         let mut expected = norm.census.clone();
-        let versions = (found.remove("versions"), expected.remove("versions"), found.get("functions"));
+        let bounds = [("versions", VERSIONS * found["functions"]), ("deployments", DEPLOYMENTS)];
+        for (kind, most) in bounds {
+            expected.remove(kind);
+            let count = found.remove(kind).unwrap_or_default();
+            if count > most {
+                return Err(format!("leaves {count} {kind}"));
+            }
+        }
         if found != expected {
             return Err(format!("leaves {found:?} instead of {expected:?}"));
-        }
-        if versions.0.unwrap_or_default() > versions.2.unwrap_or(&0) * VERSIONS {
-            return Err(format!("leaves {versions:?} versions"));
         }
         self.run(end).await?;
         self.settle(&end.edition).await?;
@@ -205,42 +211,38 @@ fn number(variable: &str, otherwise: u64) -> u64 {
     given.map_or(otherwise, |text| text.parse().unwrap_or_else(|why| panic!("{variable}={text}: {why}")))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_happened_one_deploy_sets_it_right_and_one_destroy_leaves_nothing() {
+/// Tells stories until there are no more, and returns the seeds of those that ended badly.
+async fn work(norm: Arc<Norm>, next: Arc<AtomicU64>, end: u64) -> Vec<u64> {
+    let mut failed = Vec::new();
+    let mut bench = Bench::start().await;
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= end {
+            return failed;
+        }
+        if let Err(why) = tell(seed, &norm, &mut bench).await {
+            eprintln!("CHATCTL_FUZZ_SEED={seed} CHATCTL_FUZZ_CASES=1: {why}");
+            failed.push(seed);
+            bench = Bench::start().await;
+        }
+    }
+}
+
+#[test]
+fn whatever_happened_one_deploy_sets_it_right_and_one_destroy_leaves_nothing() {
     let _machine = crate::machine();
     let started = Instant::now();
     let first = number("CHATCTL_FUZZ_SEED", rand::rng().random_range(0..1_000_000_000));
     let cases = number("CHATCTL_FUZZ_CASES", CASES);
     println!("fuzzer: {cases} cases from CHATCTL_FUZZ_SEED={first}");
-    let norm = {
+    let norm = Arc::new(crate::block_on(async {
         let bench = Bench::start().await;
         let edition = Edition::new("auth: { mode: open }", "one");
         bench.settle(&edition).await.expect("an undisturbed deploy works");
-        Arc::new(Norm { key: Signer::default().public(), census: bench.census.count().await })
-    };
+        Norm { key: Signer::default().public(), census: bench.census.count().await }
+    }));
     let next = Arc::new(AtomicU64::new(first));
-    let workers = (0..WORKERS).map(|_| {
-        let (norm, next) = (norm.clone(), next.clone());
-        tokio::spawn(async move {
-            let mut failed = Vec::new();
-            let mut bench = Bench::start().await;
-            loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= first + cases {
-                    break failed;
-                }
-                if let Err(why) = tell(seed, &norm, &mut bench).await {
-                    eprintln!("CHATCTL_FUZZ_SEED={seed} CHATCTL_FUZZ_CASES=1: {why}");
-                    failed.push(seed);
-                    bench = Bench::start().await;
-                }
-            }
-        })
-    });
-    let mut failed = Vec::new();
-    for worker in workers.collect::<Vec<_>>() {
-        failed.extend(worker.await.expect("a worker of the fuzzer failed"));
-    }
+    let failed = crate::workers(WORKERS, move |_| work(norm.clone(), next.clone(), first + cases)).concat();
     println!("fuzzer: {cases} cases in {:.0} s, {} failed", started.elapsed().as_secs_f64(), failed.len());
     assert!(
         failed.is_empty(),

@@ -6,7 +6,7 @@ mod drain;
 mod fuzz;
 mod sweep;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chat_local::Cloud;
@@ -25,4 +25,24 @@ async fn closed(cloud: &Cloud, before: usize) {
         assert!(Instant::now() < deadline, "a deployer that is gone keeps its connections");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// Runs to its end what cannot be sent to another thread.
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.expect("a runtime").block_on(work)
+}
+
+/// Runs so many workers at the same time, and returns what came of them.
+fn workers<T: Send + 'static, F: Future<Output = T>>(
+    count: usize,
+    work: impl Fn(usize) -> F + Send + Sync + 'static,
+) -> Vec<T> {
+    let work = Arc::new(work);
+    let start = |worker| {
+        let work = work.clone();
+        std::thread::spawn(move || block_on(work(worker)))
+    };
+    let threads: Vec<_> = (0..count).map(start).collect();
+    threads.into_iter().map(|thread| thread.join().expect("a worker failed")).collect()
 }

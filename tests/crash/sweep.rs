@@ -99,8 +99,11 @@ impl Bench {
 
     /// What must be there before a phase begins, given that the phases come in their order.
     async fn prepare(&self, phase: Phase) {
-        if phase == Phase::Update {
-            self.census.leave_remnants().await;
+        match phase {
+            // The first deploy of all makes the ledger, too.
+            Phase::Create => self.census.forget_ledger().await,
+            Phase::Update => self.census.leave_remnants().await,
+            Phase::Destroy => {}
         }
     }
 
@@ -257,7 +260,7 @@ impl Script {
         let mut shared: BTreeMap<How, Vec<Case>> = BTreeMap::new();
         for (call, nth) in calls {
             let operation = call.rsplit(':').next().unwrap_or_default();
-            let reads = ["Get", "List", "Describe"].iter().any(|verb| operation.starts_with(verb));
+            let reads = ["Get", "List", "Describe", "Query"].iter().any(|verb| operation.starts_with(verb));
             let first = reads && expected.observing.get(call).is_some_and(|count| nth <= *count);
             for how in [How::Refuse, How::LoseAnswer, How::KillBefore, How::KillAfter] {
                 let case = Case { phase, call: call.clone(), nth, how };
@@ -321,15 +324,13 @@ async fn work(script: Arc<Script>, worker: usize) -> Tally {
     tally
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_that_is_cut_off_anywhere_is_finished_by_the_next_one() {
+#[test]
+fn a_run_that_is_cut_off_anywhere_is_finished_by_the_next_one() {
     let _machine = crate::machine();
     let started = Instant::now();
-    let script = Arc::new(Script::record().await);
-    let workers: Vec<_> = (0..WORKERS).map(|worker| tokio::spawn(work(script.clone(), worker))).collect();
+    let script = Arc::new(crate::block_on(Script::record()));
     let mut all = Tally::default();
-    for worker in workers {
-        let tally = worker.await.expect("a worker of the sweep failed");
+    for tally in crate::workers(WORKERS, move |worker| work(script.clone(), worker)) {
         for (key, count) in tally.run {
             *all.run.entry(key).or_default() += count;
         }

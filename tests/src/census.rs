@@ -13,6 +13,7 @@ use crate::account::config;
 
 /// Names of everything that belongs to a stage have this in front.
 const PREFIX: &str = "chat-local";
+const LEDGER: &str = chat_stacks::ledger::NAME;
 const TAGS: [(&str, &str); 2] = [("chatctl:app", "chat"), ("chatctl:stage", "local")];
 const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":
     {"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
@@ -47,11 +48,19 @@ impl Census {
         }
     }
 
-    /// How many there are of each kind.
+    /// Deletes the ledger, which outlives every stage.
+    pub async fn forget_ledger(&self) {
+        if sent!(self.dynamodb.list_tables()).table_names().iter().any(|name| name == LEDGER) {
+            sent!(self.dynamodb.delete_table().table_name(LEDGER));
+        }
+    }
+
+    /// How many there are of each kind, the ledger apart.
     pub async fn count(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
         let mut add = |kind, count| *counts.entry(kind).or_default() += count;
-        add("tables", sent!(self.dynamodb.list_tables()).table_names().len());
+        let tables = sent!(self.dynamodb.list_tables());
+        add("tables", tables.table_names().iter().filter(|name| *name != LEDGER).count());
         add("log groups", sent!(self.logs.describe_log_groups()).log_groups().len());
         for role in sent!(self.iam.list_roles()).roles() {
             let name = role.role_name();

@@ -1,13 +1,17 @@
 //! The chat's stack as tests break it on purpose: any settings, brought to any endpoint by the steps that `chatctl`
 //! takes, with functions whose code is never run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use chat_stacks::ledger::{Applied, Changes, Holder, Ledger, Patience, Pointers, Record};
 use chat_stacks::{
-    Artifact, Artifacts, Aws, Error, Events, Handler, Identity, Kind, Observed, Plan, PlanOptions, Settings,
-    Stack, StageSettings, StaticCredentials, Target, apply, observe, plan, verify_gone,
+    Artifact, Artifacts, Aws, Error, Events, Handler, Identity, Kind, Observed, Plan, PlanOptions, Scope,
+    Settings, Stack, StageSettings, StaticCredentials, Target, apply, observe, plan, under_lock, verify_gone,
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What a stage should be.
@@ -53,7 +57,7 @@ impl Edition {
 /// A deployer of editions.
 #[derive(Debug)]
 pub struct Rehearsal {
-    aws: Aws,
+    aws: Arc<Aws>,
     endpoint: String,
     /// Whether it takes over what has our names and not our tags.
     adopt: bool,
@@ -68,7 +72,8 @@ impl Rehearsal {
         };
         let stage = Edition::new("auth: { mode: open }", "").stage();
         let aws = Aws::connect(&Target::new(&stage).at(endpoint, owner)).await;
-        Self { aws: aws.unwrap_or_else(|why| panic!("{why}")), endpoint: endpoint.to_owned(), adopt: false }
+        let aws = Arc::new(aws.unwrap_or_else(|why| panic!("{why}")));
+        Self { aws, endpoint: endpoint.to_owned(), adopt: false }
     }
 
     /// One that is told `--adopt`.
@@ -76,21 +81,48 @@ impl Rehearsal {
         Self { adopt: true, ..Self::at(endpoint).await }
     }
 
-    /// Deploys an edition, or destroys the stage, by the steps of the verb that does it.
-    pub async fn bring_to(&self, edition: &Edition) -> Result<(), Error> {
-        let (stack, plan) = self.plan(edition).await?;
-        apply(&self.aws, &stack, &plan, &Events::none(), &CancellationToken::new()).await?;
-        if edition.code.is_none() {
-            verify_gone(&self.aws, stack.scope()).await?;
-        }
-        Ok(())
+    fn ledger(&self, scope: &Scope) -> Ledger {
+        Ledger::new(self.aws.clone(), scope.clone())
     }
 
-    /// What bringing the stage to an edition would take.
-    pub async fn plan(&self, edition: &Edition) -> Result<(Stack, Plan), Error> {
-        let (observed, identity) =
-            tokio::try_join!(self.observe(edition), async { self.aws.identity().await })?;
-        self.compare(edition, &observed, identity)
+    /// Deploys an edition, or destroys the stage, by the steps of the verb that does it: looks, plans, takes the lock,
+    /// applies, writes down and lets go. Only that the chat answers is not looked for, since nothing runs.
+    pub async fn bring_to(&self, edition: &Edition) -> Result<(), Error> {
+        let alive = Alive::begin();
+        let started = Instant::now();
+        let (events, scope) = (Events::none(), edition.stage().scope());
+        let ledger = self.ledger(&scope);
+        let patience = Patience { is_gone: Some(Alive::is_gone), make_table: true, ..Patience::default() };
+        let (mut observed, identity, ticket) = tokio::try_join!(
+            self.observe(edition),
+            async { self.aws.identity().await },
+            ledger.open(&patience, &events)
+        )?;
+        if ticket.is_stale_for(started) {
+            observed = self.observe(edition).await?;
+        }
+        let (stack, plan) = self.compare(edition, &observed, identity)?;
+        if plan.is_empty() {
+            return Ok(());
+        }
+        let record = Record {
+            changes: Changes::of(&plan),
+            before: Pointers::of(&observed, &scope),
+            ..Record::begin(alive.holder(), None, "rehearsal")
+        };
+        let work = async |record: &mut Record, cancel: CancellationToken| {
+            let outcome = Box::pin(apply(&self.aws, &stack, &plan, &events, &cancel)).await?;
+            if stack.is_empty() {
+                return verify_gone(&self.aws, &scope).await;
+            }
+            let observed = Observed::after(&stack, &outcome);
+            record.after = Some(Pointers::of(&observed, &scope));
+            record.leaves = Some(Applied::of(&observed));
+            Ok(())
+        };
+        let cancel = CancellationToken::new();
+        let last = stack.is_empty();
+        Box::pin(under_lock(&ledger, &ticket, record, last, &events, &cancel, work)).await.map(drop)
     }
 
     fn compare(
@@ -127,12 +159,53 @@ impl Rehearsal {
             return Ok(state);
         }
         self.bring_to(edition).await.map_err(failed)?;
+        if let Some((holder, _)) = self.ledger(&edition.stage().scope()).holder().await.map_err(failed)? {
+            return Err(format!("the next run leaves the lock to {holder}"));
+        }
         let (plan, state) = self.look(edition).await.map_err(failed)?;
         if plan.is_empty() { Ok(state) } else { Err(format!("the next run leaves work: {:?}", plan.steps)) }
     }
 
     async fn observe(&self, edition: &Edition) -> Result<Observed, Error> {
         observe(&self.aws, &edition.stage().scope()).await
+    }
+}
+
+/// A run of this process, as its lock names it: with a number of its own instead of the process's, so that a run that
+/// was dropped in the middle is told from one that goes on.
+struct Alive(u32);
+
+static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+impl Alive {
+    fn begin() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        // Not a number that a process killed before it has had.
+        let number =
+            std::process::id().wrapping_mul(10_000).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
+        Self(number)
+    }
+
+    fn is_gone(holder: &Holder) -> bool {
+        !RUNNING.lock().unwrap_or_else(PoisonError::into_inner).contains(&holder.pid)
+    }
+
+    fn holder(&self) -> Holder {
+        Holder {
+            principal: "the rehearsal".to_owned(),
+            host: "here".to_owned(),
+            pid: self.0,
+            verb: "deploy".to_owned(),
+            since_ms: i64::try_from(crate::now_ms()).unwrap_or(i64::MAX),
+            run: None,
+        }
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
     }
 }
 
