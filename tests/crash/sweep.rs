@@ -102,8 +102,11 @@ impl Bench {
         match phase {
             // The first deploy of all makes the ledger, too.
             Phase::Create => self.census.forget_ledger().await,
-            Phase::Update => self.census.leave_remnants().await,
-            Phase::Destroy => {}
+            Phase::Update => {
+                self.census.leave_remnants().await;
+                self.census.forget_lock().await;
+            }
+            Phase::Destroy => self.census.forget_lock().await,
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_apigatewayv2::types::IntegrationType;
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_iam::types::Tag;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{Architecture, FunctionCode, FunctionVersion, Runtime};
@@ -51,8 +52,16 @@ impl Census {
     /// Deletes the ledger, which outlives every stage.
     pub async fn forget_ledger(&self) {
         if sent!(self.dynamodb.list_tables()).table_names().iter().any(|name| name == LEDGER) {
+            sent!(self.dynamodb.update_table().table_name(LEDGER).deletion_protection_enabled(false));
             sent!(self.dynamodb.delete_table().table_name(LEDGER));
         }
+    }
+
+    /// Deletes the lock, which says when somebody last had it: who comes right after looks twice.
+    pub async fn forget_lock(&self) {
+        let delete = self.dynamodb.delete_item().table_name(LEDGER);
+        let delete = delete.key("PK", AttributeValue::S("chat/local".to_owned()));
+        sent!(delete.key("SK", AttributeValue::S("lock".to_owned())));
     }
 
     /// How many there are of each kind, the ledger apart.
