@@ -200,7 +200,17 @@ impl From<chat_stacks::Error> for CliError {
                 }
                 cli
             }
-            Error::Cancelled { .. } => Self::new(ExitCode::Interrupted, "interrupted", text),
+            Error::Cancelled { unfinished, skipped } => {
+                let mut cli = Self::new(ExitCode::Interrupted, "interrupted", text);
+                if !unfinished.is_empty() {
+                    cli.causes.push(format!("given up while in work: {}", list(&unfinished)));
+                }
+                if !skipped.is_empty() {
+                    cli.causes.push(format!("skipped: {}", list(&skipped)));
+                }
+                cli
+            }
+            Error::Stopped { .. } => Self::new(ExitCode::Interrupted, "interrupted", text),
             Error::LeftBehind(_) => Self::new(ExitCode::PartlyApplied, "left_behind", text),
             Error::TimedOut { .. } => Self::failed("timed_out", text),
             Error::Unhealthy { .. } => Self::failed("unhealthy", text),

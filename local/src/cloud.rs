@@ -127,6 +127,11 @@ impl Cloud {
         &self.front.cx.faults
     }
 
+    /// Connections that are open. When those of a caller are closed, so are its calls: none will still take effect.
+    pub fn connections(&self) -> usize {
+        self.listening.connections()
+    }
+
     pub fn calls(&self) -> &Calls {
         &self.front.calls
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
+use tokio::sync::watch;
 
 use crate::error::AwsError;
 use crate::glob;
@@ -41,6 +42,9 @@ pub enum Fault {
     LoseAnswer,
     /// The call starts this much later.
     Delay { ms: u64 },
+    /// The call is not answered as long as its caller waits, and does its work before that or never. A test that waits
+    /// for [`Faults::held`] and then kills the caller has killed it at exactly this call.
+    Hold { worked: bool },
     /// A role cannot be assumed by a service for this many attempts after the rule was set.
     NotAssumable { attempts: u64 },
     /// Calls beyond this rate (a second) are throttled in the words of their service.
@@ -86,6 +90,8 @@ pub struct Faults {
 
 #[derive(Default)]
 struct Shared {
+    /// How many calls were held so far.
+    held: watch::Sender<u64>,
     /// Lets calls pass without the lock while there are no rules, which is always outside tests.
     any: AtomicBool,
     rules: Mutex<Vec<Armed>>,
@@ -94,6 +100,7 @@ struct Shared {
 struct Armed {
     rule: Rule,
     seen: u64,
+    met: u64,
     /// Attempts of each role to be assumed.
     attempts: HashMap<String, u64>,
     tokens: f64,
@@ -106,6 +113,14 @@ pub(crate) struct Verdict {
     pub(crate) delay: Option<Duration>,
     pub(crate) error: Option<AwsError>,
     pub(crate) lose_answer: bool,
+    pub(crate) hold: Option<Hold>,
+}
+
+/// When a call is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    BeforeWork,
+    AfterWork,
 }
 
 impl Faults {
@@ -128,6 +143,11 @@ impl Faults {
 
     pub fn rules(&self) -> Vec<Rule> {
         self.lock().iter().map(|armed| armed.rule.clone()).collect()
+    }
+
+    /// How many calls the rules have met since they were set.
+    pub fn met(&self) -> u64 {
+        self.lock().iter().map(|armed| armed.met).sum()
     }
 
     /// Counts a call and says what happens to it.
@@ -160,6 +180,9 @@ impl Faults {
                     verdict.error.get_or_insert_with(|| AwsError::new(status, code.clone(), message));
                 }
                 Fault::LoseAnswer => verdict.lose_answer = true,
+                Fault::Hold { worked } => {
+                    verdict.hold = Some(if *worked { Hold::AfterWork } else { Hold::BeforeWork });
+                }
                 Fault::Delay { ms } => {
                     *verdict.delay.get_or_insert_default() += Duration::from_millis(*ms);
                 }
@@ -170,6 +193,18 @@ impl Faults {
             }
         }
         verdict
+    }
+
+    /// Waits until so many calls were held since the cloud started.
+    pub async fn held(&self, calls: u64) {
+        // The sender is as old as this handle, so the wait cannot end without one.
+        let _ = self.shared.held.subscribe().wait_for(|held| *held >= calls).await;
+    }
+
+    /// Never returns: the caller goes away first.
+    pub(crate) async fn hold(&self) {
+        self.shared.held.send_modify(|held| *held += 1);
+        std::future::pending().await
     }
 
     /// Whether IAM has spread the role far enough for a service to assume it. Counts an attempt.
@@ -219,13 +254,16 @@ impl Faults {
 impl Armed {
     fn new(rule: Rule) -> Self {
         let tokens = if let Fault::RateLimit { burst, .. } = rule.fault { burst } else { 0.0 };
-        Self { rule, seen: 0, attempts: HashMap::new(), tokens, refilled: Instant::now() }
+        Self { rule, seen: 0, met: 0, attempts: HashMap::new(), tokens, refilled: Instant::now() }
     }
 
     /// Counts a call; true if the rule meets it.
     fn count(&mut self) -> bool {
         self.seen += 1;
-        self.rule.nth.is_none_or(|nth| (nth..nth.saturating_add(self.rule.times)).contains(&self.seen))
+        let met =
+            self.rule.nth.is_none_or(|nth| (nth..nth.saturating_add(self.rule.times)).contains(&self.seen));
+        self.met += u64::from(met);
+        met
     }
 
     fn take_token(&mut self, rate: f64, burst: f64) -> bool {

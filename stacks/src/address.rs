@@ -47,6 +47,11 @@ impl Kind {
         Self::Stage,
     ];
 
+    /// Whether a resource of this kind carries ownership tags, which say whose it is.
+    pub(crate) const fn is_tagged(self) -> bool {
+        matches!(self, Self::Table | Self::LogGroup | Self::Role | Self::Function | Self::Api)
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Table => "table",

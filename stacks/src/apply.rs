@@ -2,6 +2,7 @@
 //! its own. What was created serves before what is no longer declared goes.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -31,8 +32,13 @@ pub struct Outcome {
     pub(crate) outputs: Outputs,
 }
 
+/// How long what is in flight may take after the run was asked to stop. CI systems send SIGINT, 7.5 s later SIGTERM and
+/// 2.5 s after that SIGKILL, and what was left undone has to be said before: aws-facts, what users complain about.
+const DRAIN: Duration = Duration::from_secs(6);
+
 /// Carries out `plan`, which must be of this `stack`. When a step fails or `cancel` is triggered, what is in flight is
-/// finished and nothing new is begun.
+/// finished and nothing new is begun; after `cancel` what still waits for AWS gives up, and so does after 6 s what has
+/// not come to an end.
 ///
 /// # Errors
 /// [`Error::Apply`] with every failure and everything skipped; [`Error::Cancelled`] if nothing failed.
@@ -106,6 +112,7 @@ struct Progress {
     outputs: Outputs,
     done: Vec<Address>,
     failed: Vec<(Address, Error)>,
+    unfinished: Vec<Address>,
     skipped: Vec<Address>,
 }
 
@@ -124,6 +131,10 @@ impl Surroundings<'_> {
             .sort_by_key(|step| std::cmp::Reverse(urgency.get(&step.resource).copied().unwrap_or_default()));
         let mut unfinished: HashSet<Address> = steps.iter().map(|step| step.resource.clone()).collect();
         let mut in_flight = FuturesUnordered::new();
+        let mut impatient = pin!(async {
+            self.cancel.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        });
         loop {
             // After a failure or a cancellation nothing new is begun; what is in flight is drained.
             if progress.failed.is_empty() && !self.cancel.is_cancelled() {
@@ -135,9 +146,19 @@ impl Surroundings<'_> {
                     in_flight.push(self.execute(step, phase, progress.outputs.clone()));
                 }
             }
-            let Some(Finished { step, result, elapsed }) = in_flight.next().await else { break };
+            let finished = tokio::select! {
+                finished = in_flight.next() => finished,
+                () = &mut impatient => break,
+            };
+            let Some(Finished { step, result, elapsed }) = finished else { break };
             unfinished.remove(&step.resource);
             self.record(step, phase, result, elapsed, progress);
+        }
+        // What is dropped here was sent perhaps, and answered perhaps.
+        drop(in_flight);
+        let begun = steps.iter().filter(|step| unfinished.contains(&step.resource));
+        for step in begun.filter(|step| !waiting.iter().any(|waiting| waiting.resource == step.resource)) {
+            self.give_up(step, progress, &format!("it was not done {} s after the stop", DRAIN.as_secs()));
         }
         for step in waiting {
             self.skip(step, phase, progress);
@@ -158,6 +179,7 @@ impl Surroundings<'_> {
             outputs,
             events: self.events,
             locks: self.locks,
+            stop: self.cancel,
         };
         let result = match (phase, action) {
             (Phase::Make, Action::Create | Action::Update | Action::Replace) => self.make(&cx, step).await,
@@ -204,6 +226,9 @@ impl Surroundings<'_> {
                     progress.done.push(resource);
                 }
             }
+            Err(error) if self.cancel.is_cancelled() && error.is_not_yet() => {
+                self.give_up(step, progress, &error.to_string());
+            }
             Err(error) => {
                 self.events.send(Event::Failed {
                     resource: resource.clone(),
@@ -213,6 +238,16 @@ impl Surroundings<'_> {
                 progress.failed.push((resource, error));
             }
         }
+    }
+
+    /// Tells of a step that was begun before the stop and will not be finished.
+    fn give_up(&self, step: &Step, progress: &mut Progress, reason: &str) {
+        self.events.send(Event::Skipped {
+            resource: step.resource.clone(),
+            action: step.action,
+            reason: format!("the run was stopped while it was in work ({reason})"),
+        });
+        progress.unfinished.push(step.resource.clone());
     }
 
     fn skip(&self, step: &Step, phase: Phase, progress: &mut Progress) {
@@ -231,10 +266,11 @@ impl Surroundings<'_> {
 impl Progress {
     fn outcome(self, elapsed: Duration) -> Result<Outcome, Error> {
         if !self.failed.is_empty() {
-            return Err(Error::Apply { failed: self.failed, skipped: self.skipped });
+            let skipped = [self.unfinished, self.skipped].concat();
+            return Err(Error::Apply { failed: self.failed, skipped });
         }
-        if !self.skipped.is_empty() {
-            return Err(Error::Cancelled { skipped: self.skipped });
+        if !self.unfinished.is_empty() || !self.skipped.is_empty() {
+            return Err(Error::Cancelled { unfinished: self.unfinished, skipped: self.skipped });
         }
         Ok(Outcome { done: self.done, elapsed_ms: millis(elapsed), outputs: self.outputs })
     }

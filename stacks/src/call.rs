@@ -11,6 +11,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
 use crate::aws::Aws;
@@ -29,6 +30,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) outputs: Outputs,
     pub(crate) events: &'a Events,
     pub(crate) locks: &'a Locks,
+    /// Triggered when the run is to stop: what is being made is finished, but nothing is waited for any more.
+    pub(crate) stop: &'a CancellationToken,
 }
 
 impl Cx<'_> {
@@ -55,7 +58,9 @@ impl Cx<'_> {
             };
             attempt += 1;
             self.report_retry(&failure, wait);
-            tokio::time::sleep(wait).await;
+            if !self.pause(wait).await {
+                return Err(failure);
+            }
         }
     }
 
@@ -74,6 +79,20 @@ impl Cx<'_> {
             send().await
         })
         .await
+    }
+
+    /// Sleeps, and says whether it slept: a run that is to stop does not.
+    async fn pause(&self, time: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => false,
+            () = tokio::time::sleep(time) => true,
+        }
+    }
+
+    /// The resource that is worked on.
+    fn resource(&self) -> Address {
+        self.address.clone().unwrap_or_else(|| Address::new(crate::address::Kind::Stage, ""))
     }
 
     fn report_retry(&self, failure: &AwsFailure, wait: Duration) {
@@ -144,10 +163,7 @@ impl Cx<'_> {
             }
             if started.elapsed() > limit {
                 return Err(Error::TimedOut {
-                    resource: self
-                        .address
-                        .clone()
-                        .unwrap_or_else(|| Address::new(crate::address::Kind::Stage, "")),
+                    resource: self.resource(),
                     what: format!("waited until {what}"),
                     seconds: limit.as_secs(),
                 });
@@ -155,7 +171,12 @@ impl Cx<'_> {
             if pause > Duration::from_millis(100) {
                 self.progress(format!("waiting until {what}"));
             }
-            tokio::time::sleep(pause).await;
+            if !self.pause(pause).await {
+                return Err(Error::Stopped {
+                    resource: self.resource(),
+                    what: format!("waiting until {what}"),
+                });
+            }
             pause = (pause * 2).min(Duration::from_secs(2));
         }
     }

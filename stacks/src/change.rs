@@ -44,7 +44,8 @@ pub async fn under_lock<T>(
         record.note = Some(lost.to.clone());
         let _ = timeout(GIVE_UP_AFTER, lock.finish(&mut record, false)).await;
         let skipped = match result {
-            Err(Error::Cancelled { skipped } | Error::Apply { skipped, .. }) => skipped,
+            Err(Error::Cancelled { unfinished, skipped }) => [unfinished, skipped].concat(),
+            Err(Error::Apply { skipped, .. }) => skipped,
             _ => Vec::new(),
         };
         return Err(Error::LockLost { to: lost.to, skipped });
@@ -132,7 +133,7 @@ pub async fn verify_change(
     let since_ms = ledger.now_ms() - LOGS_FROM_MS;
     let verified = tokio::select! {
         verified = verify(url, &verification.check) => verified,
-        () = cancel.cancelled() => return Err(Error::Cancelled { skipped: Vec::new() }),
+        () = cancel.cancelled() => return Err(Error::Cancelled { unfinished: Vec::new(), skipped: Vec::new() }),
     };
     let saw = match verified {
         Ok(seen) => {

@@ -9,6 +9,7 @@ use std::fmt;
 use aws_sdk_iam::types::{Role, Tag};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::aws::{Aws, Identity};
 use crate::call::{Cx, Locks, OrAbsent};
@@ -221,17 +222,23 @@ struct Surroundings {
     scope: Scope,
     events: Events,
     locks: Locks,
+    stop: CancellationToken,
 }
 
 impl Surroundings {
     fn of(app: &AppName) -> Result<Self, Error> {
         let stage = StageName::parse("ci").map_err(|bad| Error::bug(bad.to_string()))?;
-        Ok(Self { scope: Scope { app: app.clone(), stage }, events: Events::none(), locks: Locks::default() })
+        Ok(Self {
+            scope: Scope { app: app.clone(), stage },
+            events: Events::none(),
+            locks: Locks::default(),
+            stop: CancellationToken::new(),
+        })
     }
 
     fn cx<'a>(&'a self, aws: &'a Aws) -> Cx<'a> {
-        let Self { scope, events, locks } = self;
-        Cx { aws, scope, address: None, outputs: Outputs::default(), events, locks }
+        let Self { scope, events, locks, stop } = self;
+        Cx { aws, scope, address: None, outputs: Outputs::default(), events, locks, stop }
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aws_sdk_lambda::types::Architecture;
 use chat_functions::contract::Handler;
 use futures_util::future::try_join_all;
+use tokio_util::sync::CancellationToken;
 
 use crate::address::{Address, Kind};
 use crate::artifact::Artifacts;
@@ -106,7 +107,7 @@ async fn with_cx<T>(
     handler: Handler,
     work: impl AsyncFnOnce(&Cx<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let (events, locks) = (Events::none(), Locks::default());
+    let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
     let address = Address::new(Kind::Function, handler.name());
     let cx = Cx {
         aws,
@@ -115,6 +116,7 @@ async fn with_cx<T>(
         outputs: Outputs::default(),
         events: &events,
         locks: &locks,
+        stop: &stop,
     };
     work(&cx).await.map_err(|error| error.at(&address))
 }

@@ -29,8 +29,17 @@ pub enum Error {
     Apply { failed: Vec<(Address, Error)>, skipped: Vec<Address> },
 
     /// The run was asked to stop; what was in flight was finished.
-    #[error("stopped before {}; run the same command again to go on", before_what(.skipped))]
-    Cancelled { skipped: Vec<Address> },
+    #[error("{}", stopped(.unfinished, .skipped))]
+    Cancelled {
+        /// Begun and given up: it may be there or not, which the next run sees.
+        unfinished: Vec<Address>,
+        /// Never begun.
+        skipped: Vec<Address>,
+    },
+
+    /// A step that had to wait for AWS when the run was asked to stop.
+    #[error("{resource}: stopped {what}")]
+    Stopped { resource: Address, what: String },
 
     /// AWS did not get there in time.
     #[error("{resource}: {what} for more than {seconds} s; run the same command again to go on")]
@@ -45,7 +54,7 @@ pub enum Error {
     Artifact { what: String },
 
     /// Destroy went through, but these still carry the stage's tags.
-    #[error("still there after the destroy: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    #[error("still there after the destroy: {}", join(.0))]
     LeftBehind(Vec<Address>),
 
     /// IAM says beforehand that steps of the plan would be refused. Nothing was changed.
@@ -114,6 +123,15 @@ impl Error {
         match self {
             Self::Aws { resource: None, failure } => Self::Aws { resource: Some(address.clone()), failure },
             other => other,
+        }
+    }
+
+    /// Whether it only says that AWS was not ready yet: of a run that was asked to stop, that is no failure.
+    pub(crate) fn is_not_yet(&self) -> bool {
+        match self {
+            Self::Stopped { .. } => true,
+            Self::Aws { failure, .. } => crate::retry::is_not_yet(failure),
+            _ => false,
         }
     }
 
@@ -186,27 +204,35 @@ fn lines(logs: &[crate::logs::LogLine]) -> String {
     logs.iter().map(|line| format!("\n{}: {}", line.function, line.message)).collect()
 }
 
-fn before_what(skipped: &[Address]) -> String {
-    match skipped.len() {
-        0 => "it was seen whether the chat answers".to_owned(),
-        steps => format!("{steps} of the plan's steps"),
-    }
+fn stopped(unfinished: &[Address], skipped: &[Address]) -> String {
+    let before = match skipped.len() {
+        0 if unfinished.is_empty() => "before it was seen whether the chat answers".to_owned(),
+        0 => String::new(),
+        steps => format!("before {steps} of the plan's steps"),
+    };
+    let within = match unfinished {
+        [] => String::new(),
+        some => format!("in the middle of {}", join(some)),
+    };
+    let and = if before.is_empty() || within.is_empty() { "" } else { " and " };
+    format!("stopped {before}{and}{within}; run the same command again to go on")
+}
+
+fn join(addresses: &[Address]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn left_out(skipped: &[Address]) -> String {
     if skipped.is_empty() {
         return String::new();
     }
-    format!("\nskipped: {}", skipped.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+    format!("\nskipped: {}", join(skipped))
 }
 
 fn partly(failed: &[(Address, Error)], skipped: &[Address]) -> String {
     let mut lines: Vec<String> = failed.iter().map(|(_, error)| error.to_string()).collect();
     if !skipped.is_empty() {
-        lines.push(format!(
-            "skipped: {}",
-            skipped.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        ));
+        lines.push(format!("skipped: {}", join(skipped)));
     }
     lines.join("\n")
 }

@@ -162,8 +162,16 @@ async fn look(
     from_ms: i64,
     pattern: Option<&str>,
 ) -> Result<Vec<LogLine>, AwsFailure> {
-    let (events, locks) = (Events::none(), Locks::default());
-    let cx = Cx { aws, scope, address: None, outputs: Outputs::default(), events: &events, locks: &locks };
+    let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
+    let cx = Cx {
+        aws,
+        scope,
+        address: None,
+        outputs: Outputs::default(),
+        events: &events,
+        locks: &locks,
+        stop: &stop,
+    };
     let mut lines = Vec::new();
     let mut token: Option<String> = None;
     loop {

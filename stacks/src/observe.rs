@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
+use tokio_util::sync::CancellationToken;
 
 use crate::address::{Address, Kind};
 use crate::apply::Outcome;
@@ -87,8 +88,16 @@ pub(crate) type Found = Vec<(Address, Live)>;
 /// Observes everything of a stage. On a deployed stage it takes three rounds of calls: the API, its parts, and the
 /// parts of those.
 pub async fn observe(aws: &Aws, scope: &Scope) -> Result<Observed, Error> {
-    let (events, locks) = (Events::none(), Locks::default());
-    let cx = Cx { aws, scope, address: None, outputs: Outputs::default(), events: &events, locks: &locks };
+    let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
+    let cx = Cx {
+        aws,
+        scope,
+        address: None,
+        outputs: Outputs::default(),
+        events: &events,
+        locks: &locks,
+        stop: &stop,
+    };
     let found = try_join_all(resources::observers(&cx)).await?;
     Ok(found.into_iter().flatten().collect())
 }

@@ -117,6 +117,8 @@ operations! {
         create_role CreateRoleError: "iam:CreateRole" [Roles], "iam:TagRole" [Roles];
         delete_role DeleteRoleError: "iam:DeleteRole" [Roles];
         delete_role_policy DeleteRolePolicyError: "iam:DeleteRolePolicy" [Roles];
+        delete_role_permissions_boundary DeleteRolePermissionsBoundaryError:
+            "iam:DeleteRolePermissionsBoundary" [Roles];
         detach_role_policy DetachRolePolicyError: "iam:DetachRolePolicy" [Roles];
         get_role GetRoleError: "iam:GetRole" [Roles, AbsentRoles];
         get_role_policy GetRolePolicyError: "iam:GetRolePolicy" [Roles, AbsentRoles];
@@ -134,6 +136,8 @@ operations! {
             "lambda:CreateFunction" [Functions], "lambda:TagResource" [Functions], "iam:PassRole" [Roles];
         delete_alias DeleteAliasError: "lambda:DeleteAlias" [Functions];
         delete_function DeleteFunctionError: "lambda:DeleteFunction" [Functions];
+        delete_function_concurrency DeleteFunctionConcurrencyError:
+            "lambda:DeleteFunctionConcurrency" [Functions];
         get_alias GetAliasError: "lambda:GetAlias" [Functions];
         // Without the second the answer has no tags, and the function would pass for somebody else's.
         get_function GetFunctionError: "lambda:GetFunction" [Functions], "lambda:ListTags" [Functions];
@@ -162,6 +166,9 @@ operations! {
             "apigateway:POST" [Gateway("/apis/*/routes/*/routeresponses")];
         create_stage CreateStageError:
             "apigateway:POST" [Gateway("/apis/*/stages")], "apigateway:TagResource" [Gateway("/apis/*/stages")];
+        // The settings' own paths are below the stage's.
+        delete_access_log_settings DeleteAccessLogSettingsError:
+            "apigateway:DELETE" [Gateway("/apis/*/stages/*/accesslogsettings")];
         delete_api DeleteApiError: "apigateway:DELETE" [Gateway("/apis/*")];
         delete_authorizer DeleteAuthorizerError: "apigateway:DELETE" [Gateway("/apis/*/authorizers/*")];
         delete_deployment DeleteDeploymentError: "apigateway:DELETE" [Gateway("/apis/*/deployments/*")];
@@ -171,6 +178,8 @@ operations! {
         delete_route DeleteRouteError: "apigateway:DELETE" [Gateway("/apis/*/routes/*")];
         delete_route_response DeleteRouteResponseError:
             "apigateway:DELETE" [Gateway("/apis/*/routes/*/routeresponses/*")];
+        delete_route_settings DeleteRouteSettingsError:
+            "apigateway:DELETE" [Gateway("/apis/*/stages/*/routesettings/*")];
         delete_stage DeleteStageError: "apigateway:DELETE" [Gateway("/apis/*/stages/*")];
         get_apis GetApisError: "apigateway:GET" [Gateway("/apis")];
         get_authorizers GetAuthorizersError: "apigateway:GET" [Gateway("/apis/*/authorizers")];

@@ -182,7 +182,10 @@ pub fn plan(stack: &Stack, observed: &Observed, options: &PlanOptions) -> Result
         let Some(resource) = stack.get(address) else { continue };
         let live = observed.get(address);
         if let Some(live) = live.filter(|live| !live.owned && !options.adopt) {
-            refusals.push(Refusal::NotOurs { resource: address.clone(), id: live.id.clone() });
+            // What has no tags of its own belongs to whom its container belongs, which is refused already.
+            if address.kind.is_tagged() {
+                refusals.push(Refusal::NotOurs { resource: address.clone(), id: live.id.clone() });
+            }
             continue;
         }
         match step(resource.as_ref(), live, &mut plan.outputs) {

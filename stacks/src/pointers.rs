@@ -6,6 +6,7 @@ use std::fmt;
 use chat_functions::contract::Handler;
 use futures_util::future::{join_all, try_join, try_join_all};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
 use crate::call::{Cx, Locks, OrAbsent};
@@ -187,8 +188,16 @@ pub(crate) async fn with_cx<T>(
     scope: &Scope,
     work: impl AsyncFnOnce(&Cx<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let (events, locks) = (Events::none(), Locks::default());
-    let cx = Cx { aws, scope, address: None, outputs: Outputs::default(), events: &events, locks: &locks };
+    let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
+    let cx = Cx {
+        aws,
+        scope,
+        address: None,
+        outputs: Outputs::default(),
+        events: &events,
+        locks: &locks,
+        stop: &stop,
+    };
     work(&cx).await
 }
 

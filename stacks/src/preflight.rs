@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use aws_sdk_iam::types::{ContextEntry, ContextKeyTypeEnum, PolicyEvaluationDecisionType};
 use futures_util::future::try_join_all;
+use tokio_util::sync::CancellationToken;
 
 use crate::address::Kind;
 use crate::aws::Aws;
@@ -57,8 +58,16 @@ impl Answer {
 
 /// Asks about every change that a deploy of this stage can make.
 pub async fn ask(aws: &Aws, scope: &Scope) -> Answer {
-    let (events, locks) = (Events::none(), Locks::default());
-    let cx = Cx { aws, scope, address: None, outputs: Outputs::default(), events: &events, locks: &locks };
+    let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
+    let cx = Cx {
+        aws,
+        scope,
+        address: None,
+        outputs: Outputs::default(),
+        events: &events,
+        locks: &locks,
+        stop: &stop,
+    };
     let identity = match aws.identity().await {
         Ok(identity) => identity,
         Err(error) => return Answer::Skipped(error.to_string()),

@@ -147,6 +147,11 @@ pub(crate) fn wait_before_next(failure: &AwsFailure, attempt: u32, elapsed: Dura
     Some(ceiling.mul_f64(rand::rng().random_range(0.25..=1.0)))
 }
 
+/// Whether this is an answer that means "not yet".
+pub(crate) fn is_not_yet(failure: &AwsFailure) -> bool {
+    RULES.iter().any(|rule| rule.matches(failure))
+}
+
 impl Rule {
     fn matches(&self, failure: &AwsFailure) -> bool {
         (self.operations.is_empty() || self.operations.contains(&failure.operation))

@@ -8,6 +8,7 @@ mod cloudformation;
 mod cost;
 mod deploy;
 mod direct;
+mod drift;
 mod durability;
 mod history;
 mod hostile;

@@ -23,17 +23,22 @@ pub struct Account {
     sts: aws_sdk_sts::Client,
 }
 
+/// For clients of the owner of the account.
+pub fn config(endpoint: &str) -> SdkConfig {
+    let owner = Credentials::new("chatctl", "chatctl", None, None, "tests");
+    SdkConfig::builder()
+        .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
+        .endpoint_url(endpoint)
+        .region(Region::new("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(owner))
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build()
+}
+
 impl Account {
     pub fn of(endpoint: &str) -> Self {
-        let owner = Credentials::new("chatctl", "chatctl", None, None, "tests");
-        let config = SdkConfig::builder()
-            .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
-            .endpoint_url(endpoint)
-            .region(Region::new("us-east-1"))
-            .credentials_provider(SharedCredentialsProvider::new(owner))
-            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .build();
+        let config = config(endpoint);
         Self {
             apigateway: aws_sdk_apigatewayv2::Client::new(&config),
             dynamodb: aws_sdk_dynamodb::Client::new(&config),

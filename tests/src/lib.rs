@@ -3,6 +3,8 @@
 
 #[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
 mod account;
+#[expect(clippy::panic, reason = "a harness fails the test that uses it")]
+mod census;
 #[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
 mod chat;
 #[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
@@ -16,6 +18,8 @@ mod judge;
 pub mod load;
 pub mod process;
 #[expect(clippy::panic, reason = "a harness fails the test that uses it")]
+mod rehearsal;
+#[expect(clippy::panic, reason = "a harness fails the test that uses it")]
 mod stack;
 #[expect(clippy::expect_used, reason = "a harness fails the test that uses it")]
 pub mod tokens;
@@ -25,11 +29,13 @@ mod vandal;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use account::Account;
+pub use account::{Account, config};
+pub use census::Census;
 pub use chat::{Builder, Chat, until, within};
 pub use chatctl::{Chatctl, lines_of};
 pub use client::{Client, Hail, PATIENCE, Refused, Sent};
 pub use judge::{Judge, Sender};
+pub use rehearsal::{Edition, Rehearsal};
 pub use stack::Executed;
 pub use vandal::vandalise;
 

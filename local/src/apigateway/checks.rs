@@ -45,8 +45,14 @@ pub(super) fn api(document: &Document) -> Result<(), AwsError> {
     Ok(())
 }
 
-pub(super) fn authorizer(document: &Document) -> Result<(), AwsError> {
-    required(document, "name")?;
+pub(super) fn authorizer(api: &Api, own_id: &str, document: &Document) -> Result<(), AwsError> {
+    let name = required(document, "name")?;
+    if api.authorizers.iter().any(|(id, other)| id != own_id && text(other, "name") == Some(name)) {
+        // In these words: aws-cdk#13711.
+        return Err(bad_request(format!(
+            "Authorizer name must be unique. Authorizer {name} already exists in this RestApi."
+        )));
+    }
     if text(document, "authorizerType") != Some("REQUEST") {
         return Err(bad_request("Authorizer type must be REQUEST for WEBSOCKET APIs"));
     }

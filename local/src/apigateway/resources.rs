@@ -109,7 +109,7 @@ pub(super) fn change(
         "CreateAuthorizer" | "UpdateAuthorizer" => {
             let given = members(body(call)?, model::AUTHORIZER)?;
             let (id, document) = merged(api.authorizers.get(id), id, "authorizerId", given, "Authorizer")?;
-            checks::authorizer(&document)?;
+            checks::authorizer(api, &id, &document)?;
             api.authorizers.insert(id, document.clone());
             created_or_updated(operation, &document)
         }

@@ -72,6 +72,12 @@ pub(crate) fn listen(front: Arc<Front>, listener: TcpListener) -> Listening {
 }
 
 impl Listening {
+    /// Connections that are open, WebSockets included.
+    pub(crate) fn connections(&self) -> usize {
+        // The listener itself is one of the tasks.
+        self.connections.len().saturating_sub(1)
+    }
+
     pub(crate) async fn shutdown(self) {
         self.stop.cancel();
         self.connections.close();

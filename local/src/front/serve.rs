@@ -16,6 +16,7 @@ use super::service::Service;
 use super::{Front, admin, demands};
 use crate::call::{Call, Principal, Reply, Route};
 use crate::error::AwsError;
+use crate::faults::Hold;
 use crate::query::Form;
 use crate::sigv4::{Claim, SignatureError};
 use crate::{cloudformation, dynamodb, iam, logs};
@@ -126,6 +127,9 @@ impl Front {
         if let Some(delay) = verdict.delay {
             tokio::time::sleep(delay).await;
         }
+        if verdict.hold == Some(Hold::BeforeWork) {
+            self.cx.faults.hold().await;
+        }
         if let Some(error) = verdict.error {
             return Err(error);
         }
@@ -147,7 +151,11 @@ impl Front {
             headers: parts.headers.clone(),
             body,
         };
-        Ok((self.perform(work, call).await?, verdict.lose_answer))
+        let outcome = self.perform(work, call).await;
+        if verdict.hold == Some(Hold::AfterWork) {
+            self.cx.faults.hold().await;
+        }
+        Ok((outcome?, verdict.lose_answer))
     }
 
     fn work(&self, service: Service, parts: &Parts, path: &str, body: &Bytes) -> Result<Work, AwsError> {

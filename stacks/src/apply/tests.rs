@@ -185,7 +185,7 @@ async fn a_stopped_run_finishes_what_is_in_flight_and_says_what_is_left() {
     let cancel = story.cancel.clone();
     let story = story.with("a", &[], Behaviour::Cancels(cancel)).with("b", &["a"], Behaviour::Works);
     let (result, _) = story.run().await;
-    let Err(Error::Cancelled { skipped }) = result else { panic!("{result:?}") };
+    let Err(Error::Cancelled { skipped, .. }) = result else { panic!("{result:?}") };
     assert_eq!((story.noted(), skipped), (vec!["a".to_owned()], vec![at("b")]));
 }
 

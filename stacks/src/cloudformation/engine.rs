@@ -233,7 +233,8 @@ pub async fn execute(
 ) -> Result<Outcome, Error> {
     let locks = Locks::default();
     let scope = &prepared.template.scope;
-    let cx = Cx { aws, scope, address: None, outputs: Outputs::default(), events, locks: &locks };
+    let cx =
+        Cx { aws, scope, address: None, outputs: Outputs::default(), events, locks: &locks, stop: cancel };
     let seen = watch::newest(&cx, &prepared.stack).await?;
     cx.call("ExecuteChangeSet", || {
         aws.cloudformation
@@ -278,7 +279,8 @@ pub async fn delete(
     cancel: &CancellationToken,
 ) -> Result<Outcome, Error> {
     let locks = Locks::default();
-    let cx = Cx { aws, scope, address: None, outputs: Outputs::default(), events, locks: &locks };
+    let cx =
+        Cx { aws, scope, address: None, outputs: Outputs::default(), events, locks: &locks, stop: cancel };
     let Some(found) = stack::find(&cx).await? else { return Ok(Outcome::default()) };
     let seen = watch::newest(&cx, &found.id).await?;
     delete_stack(&cx, &found.id).await?;
@@ -307,6 +309,14 @@ pub(super) async fn with_cx<T>(
     work: impl AsyncFnOnce(&Cx<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let (events, locks) = (Events::none(), Locks::default());
-    let cx = Cx { aws, scope, address: None, outputs: Outputs::default(), events: &events, locks: &locks };
+    let cx = Cx {
+        aws,
+        scope,
+        address: None,
+        outputs: Outputs::default(),
+        events: &events,
+        locks: &locks,
+        stop: &CancellationToken::new(),
+    };
     work(&cx).await
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
 use crate::call::{Cx, Locks};
@@ -259,7 +260,7 @@ impl Ledger {
     }
 
     async fn with_cx<T>(&self, work: impl AsyncFnOnce(&Cx<'_>) -> T) -> T {
-        let (events, locks) = (Events::none(), Locks::default());
+        let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
         let cx = Cx {
             aws: &self.aws,
             scope: &self.scope,
@@ -267,6 +268,7 @@ impl Ledger {
             outputs: Outputs::default(),
             events: &events,
             locks: &locks,
+            stop: &stop,
         };
         work(&cx).await
     }

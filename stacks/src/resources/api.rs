@@ -5,6 +5,7 @@ use aws_sdk_apigatewayv2::types::{Api as Described, ProtocolType};
 use futures_util::future::{try_join_all, try_join5};
 use serde_json::json;
 
+use super::undeclared::{UNDECLARED, Undeclared};
 use super::{
     authorizer, deployment, integration, next_page, ownership, route, stage, tag_map, tags_property,
 };
@@ -53,13 +54,15 @@ impl Resource for Api {
         Desired::new()
             .with("name", self.scope.prefix())
             .with("route_selection", self.route_selection)
+            .with(UNDECLARED, Undeclared::none())
             .with("tags", tags_property(&self.scope))
     }
 
     async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
         let Some(live) = live else { return self.create(cx).await };
         let drift = cx.drifted(self, Some(live))?;
-        if drift.contains(&"name") || drift.contains(&"route_selection") {
+        let reset = drift.contains(&UNDECLARED);
+        if drift.iter().any(|property| *property != "tags") {
             cx.gateway("UpdateApi", || {
                 cx.aws
                     .apigateway
@@ -67,6 +70,8 @@ impl Resource for Api {
                     .api_id(&live.id)
                     .name(self.scope.prefix())
                     .route_selection_expression(self.route_selection)
+                    .set_disable_execute_api_endpoint(reset.then_some(false))
+                    .set_disable_schema_validation(reset.then_some(false))
                     .send()
             })
             .await?;
@@ -125,7 +130,10 @@ fn outputs(id: Option<String>, endpoint: Option<String>) -> Values {
 
 /// The API of the stage with all its parts, and others of the same tags, which only a run that was killed can leave.
 pub(super) async fn observe(cx: &Cx<'_>) -> Result<Found, Error> {
-    let mut apis: Vec<Live> = list(cx).await?.into_iter().filter(|live| live.owned).collect();
+    let (mut apis, others): (Vec<Live>, Vec<Live>) = list(cx).await?.into_iter().partition(|live| live.owned);
+    if apis.is_empty() {
+        return observe_untagged(cx, others).await;
+    }
     let mut parts = try_join_all(apis.iter().map(|api| observe_parts(cx, &api.id))).await?;
     // Should there be several, the one with the most parts is the one that serves.
     let serving = (0..apis.len()).max_by_key(|at| parts[*at].len());
@@ -133,6 +141,19 @@ pub(super) async fn observe(cx: &Cx<'_>) -> Result<Found, Error> {
     let mut found = parts.swap_remove(serving);
     found.push((address(cx.scope), apis.remove(serving)));
     found.extend(apis.into_iter().map(|api| (duplicate(address(cx.scope), &api.id), api)));
+    Ok(found)
+}
+
+/// The API of our name without our tags. It may be ours all the same, and somebody has taken its tags away: making
+/// another one beside it would leave clients on the old one. So it is refused like anything that only has our name.
+async fn observe_untagged(cx: &Cx<'_>, apis: Vec<Live>) -> Result<Found, Error> {
+    let name = json!(cx.scope.prefix());
+    let Some(api) = apis.into_iter().find(|api| api.properties.get("name") == Some(&name)) else {
+        return Ok(Found::new());
+    };
+    let mut found = observe_parts(cx, &api.id).await?;
+    found.push((address(cx.scope), api));
+    found.iter_mut().for_each(|(_, live)| live.owned = false);
     Ok(found)
 }
 
@@ -176,15 +197,20 @@ async fn list(cx: &Cx<'_>) -> Result<Vec<Live>, Error> {
         }
     }
     apis.sort_by_key(|api| api.created_date.map(|date| date.secs()));
-    Ok(apis.into_iter().map(|api| live(cx.scope, api)).collect())
+    let apis = apis.into_iter().filter(|api| api.protocol_type == Some(ProtocolType::Websocket));
+    Ok(apis.map(|api| live(cx.scope, api)).collect())
 }
 
 fn live(scope: &Scope, api: Described) -> Live {
     let tags = api.tags.unwrap_or_default();
     let (tags, owned) = ownership(scope, tags.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    let undeclared = Undeclared::default()
+        .with("disable_execute_api_endpoint", api.disable_execute_api_endpoint.filter(|disabled| *disabled))
+        .with("disable_schema_validation", api.disable_schema_validation.filter(|disabled| *disabled));
     let properties = Properties::from([
         ("name", json!(api.name)),
         ("route_selection", json!(api.route_selection_expression)),
+        (UNDECLARED, undeclared.property()),
         ("tags", tags),
     ]);
     let id = api.api_id.clone().unwrap_or_default();

@@ -5,6 +5,7 @@ use aws_sdk_apigatewayv2::types::{Authorizer as Described, AuthorizerType};
 use chat_functions::contract::Handler;
 use serde_json::json;
 
+use super::undeclared::{UNDECLARED, Undeclared, some_text};
 use super::{alias, api, next_page};
 use crate::address::{Address, Kind};
 use crate::aws::Identity;
@@ -50,6 +51,7 @@ impl Resource for Authorizer {
             .with("type", "REQUEST")
             .with("uri", self.uri())
             .with("identity_source", json!([self.identity_source]))
+            .with(UNDECLARED, Undeclared::none())
     }
 
     async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
@@ -71,8 +73,8 @@ impl Resource for Authorizer {
                 .await;
             match created {
                 Ok(answer) => return Ok(outputs(api, answer.authorizer_id)),
-                // Names are unique in an API: the answer of an earlier attempt was lost. API Gateway says so with
-                // either code.
+                // "Authorizer name must be unique", aws-cdk#13711: the answer of an earlier attempt was lost. API
+                // Gateway says so with either code.
                 Err(failure) if failure.is("ConflictException") || failure.is("BadRequestException") => {
                     let found = observe(cx, api).await?.into_iter().find(|(at, _)| *at == self.address());
                     live = Some(found.ok_or(failure)?.1);
@@ -81,7 +83,10 @@ impl Resource for Authorizer {
             }
         }
         let Some(live) = live else { return Err(Error::bug("no authorizer to update")) };
-        if !cx.drifted(self, Some(&live))?.is_empty() {
+        let drift = cx.drifted(self, Some(&live))?;
+        if !drift.is_empty() {
+            // An empty one takes it away.
+            let credentials = drift.contains(&UNDECLARED).then(String::new);
             cx.gateway("UpdateAuthorizer", || {
                 cx.aws
                     .apigateway
@@ -91,6 +96,7 @@ impl Resource for Authorizer {
                     .authorizer_type(AuthorizerType::Request)
                     .authorizer_uri(self.uri())
                     .identity_source(self.identity_source)
+                    .set_authorizer_credentials_arn(credentials.clone())
                     .send()
             })
             .await?;
@@ -121,7 +127,10 @@ pub(super) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
         }
     }
     let live = items.into_iter().map(|item| {
+        let undeclared =
+            Undeclared::default().with("credentials", some_text(item.authorizer_credentials_arn()));
         let properties = Properties::from([
+            (UNDECLARED, undeclared.property()),
             ("type", json!(item.authorizer_type.as_ref().map(AuthorizerType::as_str))),
             ("uri", json!(item.authorizer_uri)),
             ("identity_source", json!(item.identity_source)),

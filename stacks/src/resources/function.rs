@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput;
+use aws_sdk_lambda::operation::update_function_configuration::builders::UpdateFunctionConfigurationFluentBuilder;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{
-    Architecture, Environment, FunctionCode, FunctionConfiguration, LastUpdateStatus, Runtime, State,
+    Architecture, DeadLetterConfig, Environment, EphemeralStorage, FunctionCode, FunctionConfiguration,
+    LastUpdateStatus, LogFormat, LoggingConfig, Runtime, SnapStart, SnapStartApplyOn, State, TracingConfig,
+    TracingMode, VpcConfig,
 };
 use chat_functions::contract::Handler;
 use futures_util::future::try_join4;
 use serde_json::{Value, json};
 
+use super::undeclared::{UNDECLARED, Undeclared, some_text};
 use super::{alias, log_group, ownership, permission, require_owned, role, tag_map, tags_property};
 use crate::address::{Address, Kind};
 use crate::artifact::Artifact;
@@ -26,6 +30,9 @@ use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
 
 /// A function is ready within seconds; an image that does not start takes longest to say so.
 const READY_WITHIN: Duration = Duration::from_secs(180);
+
+/// What a function has under `/tmp` unless told otherwise.
+const DEFAULT_STORAGE_MB: i32 = 512;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Function {
@@ -124,6 +131,8 @@ impl Resource for Function {
             .with("timeout_s", self.timeout_s)
             .with("role", self.role_arn())
             .with_later("environment", self.environment(outputs).map(|variables| json!(variables)))
+            .with(UNDECLARED, Undeclared::none())
+            .with("reserved_concurrency", Value::Null)
             // What serves is published: false after a run that was killed in between.
             .with("published", true)
             .with("tags", tags_property(&self.scope))
@@ -147,14 +156,22 @@ impl Resource for Function {
         let is_published = version.is_some();
         let mut uploaded = Uploaded { version: version.unwrap_or_default(), ready: false };
         // Configuration, wait, code, wait: aws-facts, Lambda 2.
-        let reconfigured = drifted(&["runtime", "handler", "memory_mb", "timeout_s", "role", "environment"]);
+        let undeclared = drifted(&[UNDECLARED]);
+        let reconfigured =
+            undeclared || drifted(&["runtime", "handler", "memory_mb", "timeout_s", "role", "environment"]);
         if reconfigured {
-            self.update_configuration(cx).await?;
+            self.update_configuration(cx, undeclared).await?;
         }
         if drifted(&["code_sha256", "architecture"]) {
             uploaded = upload(cx, &self.name(), &self.artifact, self.architecture).await?;
         } else if reconfigured || drifted(&["published"]) || !is_published {
             uploaded.version = self.publish(cx).await?;
+        }
+        if drifted(&["reserved_concurrency"]) {
+            cx.call("DeleteFunctionConcurrency", || {
+                cx.aws.lambda.delete_function_concurrency().function_name(self.name()).send()
+            })
+            .await?;
         }
         if drifted(&["tags"]) {
             let arn = arn(&self.identity, &self.name());
@@ -227,9 +244,11 @@ impl Function {
         }
     }
 
-    async fn update_configuration(&self, cx: &Cx<'_>) -> Result<(), Error> {
+    /// `reset`: also what is not declared goes back to its default, each in the way in which Lambda takes it back.
+    async fn update_configuration(&self, cx: &Cx<'_>, reset: bool) -> Result<(), Error> {
         cx.call("UpdateFunctionConfiguration", || {
-            cx.aws
+            let request = cx
+                .aws
                 .lambda
                 .update_function_configuration()
                 .function_name(self.name())
@@ -238,11 +257,33 @@ impl Function {
                 .memory_size(i32::try_from(self.memory_mb).unwrap_or(i32::MAX))
                 .timeout(i32::try_from(self.timeout_s).unwrap_or(i32::MAX))
                 .role(self.role_arn())
-                .environment(self.sdk_environment(&cx.outputs))
-                .send()
+                .environment(self.sdk_environment(&cx.outputs));
+            if reset { self.reset(request) } else { request }.send()
         })
         .await?;
         wait_until_ready(cx, &self.name(), None).await
+    }
+
+    fn reset(
+        &self,
+        request: UpdateFunctionConfigurationFluentBuilder,
+    ) -> UpdateFunctionConfigurationFluentBuilder {
+        let nowhere = VpcConfig::builder().set_subnet_ids(Some(vec![])).set_security_group_ids(Some(vec![]));
+        let logging = LoggingConfig::builder()
+            .log_format(LogFormat::Text)
+            .log_group(self.scope.log_group(self.handler));
+        let request = request
+            .set_layers(Some(vec![]))
+            .set_file_system_configs(Some(vec![]))
+            .vpc_config(nowhere.build())
+            .dead_letter_config(DeadLetterConfig::builder().target_arn("").build())
+            .tracing_config(TracingConfig::builder().mode(TracingMode::PassThrough).build())
+            .snap_start(SnapStart::builder().apply_on(SnapStartApplyOn::None).build())
+            .logging_config(logging.build());
+        match EphemeralStorage::builder().size(DEFAULT_STORAGE_MB).build() {
+            Ok(storage) => request.ephemeral_storage(storage),
+            Err(_) => request,
+        }
     }
 
     /// Publishing what is published already gives the same version: Lambda's PublishVersion documentation.
@@ -323,7 +364,7 @@ pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Found, Error> {
     let head: Properties = function
         .properties
         .iter()
-        .filter(|(name, _)| **name != "tags")
+        .filter(|(name, _)| !["tags", "reserved_concurrency"].contains(*name))
         .map(|(n, v)| (*n, v.clone()))
         .collect();
     let published = serving.as_ref() == Some(&head);
@@ -359,8 +400,10 @@ async fn observe_function(cx: &Cx<'_>, name: &str) -> Result<Option<Live>, Error
     let (tags, owned) = ownership(cx.scope, tags.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     let configuration = answer.configuration.unwrap_or_else(|| FunctionConfiguration::builder().build());
     let arn = configuration.function_arn.clone().unwrap_or_default();
-    let mut properties = comparable(&configuration);
+    let mut properties = comparable(name, &configuration);
     properties.insert("tags", tags);
+    let reserved = answer.concurrency.and_then(|concurrency| concurrency.reserved_concurrent_executions);
+    properties.insert("reserved_concurrency", json!(reserved));
     Ok(Some(Live { id: name.to_owned(), properties, outputs: Values::from([("arn", arn)]), owned }))
 }
 
@@ -374,11 +417,11 @@ async fn observe_configuration(
         .call("GetFunction", || cx.aws.lambda.get_function().function_name(name).qualifier(qualifier).send())
         .await
         .or_absent("ResourceNotFoundException")?;
-    Ok(answer.and_then(|answer| answer.configuration).map(|configuration| comparable(&configuration)))
+    Ok(answer.and_then(|answer| answer.configuration).map(|configuration| comparable(name, &configuration)))
 }
 
 /// The properties that say whether two versions do the same.
-fn comparable(configuration: &FunctionConfiguration) -> Properties {
+fn comparable(name: &str, configuration: &FunctionConfiguration) -> Properties {
     let environment =
         configuration.environment.as_ref().and_then(|environment| environment.variables.as_ref());
     let environment: BTreeMap<&String, &String> = environment.into_iter().flatten().collect();
@@ -392,7 +435,35 @@ fn comparable(configuration: &FunctionConfiguration) -> Properties {
         ("timeout_s", json!(configuration.timeout)),
         ("role", json!(configuration.role)),
         ("environment", json!(environment)),
+        (UNDECLARED, undeclared(name, configuration)),
     ])
+}
+
+fn undeclared(name: &str, found: &FunctionConfiguration) -> Value {
+    let arns = |arns: Vec<Option<&str>>| (!arns.is_empty()).then(|| json!(arns));
+    let own_group = format!("/aws/lambda/{name}");
+    let logging = found.logging_config.as_ref();
+    let dead_letter = found.dead_letter_config.as_ref().and_then(|config| config.target_arn());
+    let vpc = found.vpc_config.as_ref().filter(|vpc| !vpc.subnet_ids().is_empty());
+    let snap_start = found.snap_start.as_ref().and_then(|snap_start| snap_start.apply_on.as_ref());
+    let tracing = found.tracing_config.as_ref().and_then(|tracing| tracing.mode.as_ref());
+    let storage = found.ephemeral_storage.as_ref().map(|storage| storage.size);
+    let log_format = logging.and_then(|logging| logging.log_format.as_ref());
+    let log_group = logging.and_then(|logging| some_text(logging.log_group()));
+    Undeclared::default()
+        .with("layers", arns(found.layers().iter().map(|layer| layer.arn()).collect()))
+        .with("file_systems", arns(found.file_system_configs().iter().map(|fs| Some(fs.arn())).collect()))
+        .with("vpc", vpc.and_then(|vpc| vpc.vpc_id()))
+        .with("dead_letter", some_text(dead_letter))
+        .with("tracing", tracing.filter(|mode| **mode != TracingMode::PassThrough).map(TracingMode::as_str))
+        .with("ephemeral_storage_mb", storage.filter(|size| *size != DEFAULT_STORAGE_MB))
+        .with(
+            "snap_start",
+            snap_start.filter(|on| **on != SnapStartApplyOn::None).map(SnapStartApplyOn::as_str),
+        )
+        .with("log_format", log_format.filter(|format| **format != LogFormat::Text).map(LogFormat::as_str))
+        .with("log_group", log_group.filter(|group| *group != own_group))
+        .property()
 }
 
 /// Takes versions, aliases and permissions along.

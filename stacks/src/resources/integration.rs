@@ -9,6 +9,7 @@ use chat_functions::contract::Handler;
 use futures_util::future::try_join_all;
 use serde_json::json;
 
+use super::undeclared::{UNDECLARED, Undeclared, some_text};
 use super::{alias, api, integration_response, next_page};
 use crate::address::{Address, Kind};
 use crate::aws::{Identity, sent_once};
@@ -17,6 +18,9 @@ use crate::error::Error;
 use crate::names::Scope;
 use crate::observe::Found;
 use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
+
+/// What an integration has unless told otherwise, and the most it can have: aws-facts, quotas.
+const DEFAULT_TIMEOUT_MS: i32 = 29_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Integration {
@@ -86,7 +90,10 @@ impl Resource for Integration {
 
     fn desired(&self, _: &Outputs) -> Desired {
         let shape = self.shape();
-        let desired = Desired::new().with("type", shape.kind.as_str()).with("uri", json!(shape.uri));
+        let desired = Desired::new()
+            .with("type", shape.kind.as_str())
+            .with("uri", json!(shape.uri))
+            .with(UNDECLARED, Undeclared::none());
         match shape.templates {
             // A proxy integration reads back a method and a pass-through that nobody set: aws-facts, API Gateway 5.
             None => desired,
@@ -99,8 +106,9 @@ impl Resource for Integration {
         match live {
             None => self.create(cx, api).await,
             Some(live) => {
-                if !cx.drifted(self, Some(live))?.is_empty() {
-                    self.update(cx, api, &live.id).await?;
+                let drift = cx.drifted(self, Some(live))?;
+                if !drift.is_empty() {
+                    self.update(cx, api, &live.id, drift.contains(&UNDECLARED)).await?;
                 }
                 Ok(live.outputs.clone())
             }
@@ -147,7 +155,8 @@ impl Integration {
         })
     }
 
-    async fn update(&self, cx: &Cx<'_>, api: &str, id: &str) -> Result<(), Error> {
+    /// `reset`: also what is not declared goes back to its default.
+    async fn update(&self, cx: &Cx<'_>, api: &str, id: &str, reset: bool) -> Result<(), Error> {
         cx.gateway("UpdateIntegration", || {
             let shape = self.shape();
             cx.aws
@@ -161,6 +170,9 @@ impl Integration {
                 .set_integration_method(shape.method.map(str::to_owned))
                 .set_request_templates(shape.templates)
                 .set_passthrough_behavior(shape.passthrough)
+                .set_timeout_in_millis(reset.then_some(DEFAULT_TIMEOUT_MS))
+                // An empty one takes it away.
+                .set_credentials_arn(reset.then(String::new))
                 .send()
         })
         .await?;
@@ -203,7 +215,12 @@ pub(super) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
         if at.name.is_empty() || found.contains_key(&at) {
             at = api::duplicate(at, &id);
         }
+        let timeout = item.timeout_in_millis.filter(|timeout| *timeout != DEFAULT_TIMEOUT_MS);
+        let undeclared = Undeclared::default()
+            .with("timeout_ms", timeout)
+            .with("credentials", some_text(item.credentials_arn()));
         let properties = Properties::from([
+            (UNDECLARED, undeclared.property()),
             ("type", json!(item.integration_type.as_ref().map(IntegrationType::as_str))),
             ("uri", json!(item.integration_uri.filter(|uri| !uri.is_empty()))),
             ("templates", json!(item.request_templates)),

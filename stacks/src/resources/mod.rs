@@ -15,6 +15,7 @@ pub(crate) mod route;
 pub(crate) mod route_response;
 pub(crate) mod stage;
 pub(crate) mod table;
+mod undeclared;
 
 use std::collections::{BTreeMap, HashMap};
 

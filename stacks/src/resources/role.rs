@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use aws_sdk_iam::types::{Role as Described, Tag};
 use chat_functions::contract::Handler;
 use futures_util::future::{try_join, try_join_all};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{next_page, ownership, require_owned, tags_property};
 use crate::address::{Address, Kind};
 use crate::call::{Cx, OrAbsent};
-use crate::error::Error;
+use crate::error::{AwsFailure, Error};
 use crate::names::Scope;
 use crate::observe::Found;
 use crate::policy;
@@ -39,6 +39,8 @@ impl Resource for Role {
         Desired::new()
             .with("path", self.scope.role_path())
             .with("trust", policy::trust("lambda.amazonaws.com"))
+            .with("attached", json!([]))
+            .with("boundary", Value::Null)
             .with("tags", tags_property(&self.scope))
     }
 
@@ -49,7 +51,8 @@ impl Resource for Role {
     async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
         let name = self.scope.function(self.handler);
         let trust = policy::trust("lambda.amazonaws.com").to_string();
-        let mut drift = cx.drifted(self, live)?;
+        let mut live = live.cloned();
+        let mut drift = cx.drifted(self, live.as_ref())?;
         if live.is_none() {
             let created = cx
                 .call("CreateRole", || {
@@ -67,7 +70,9 @@ impl Resource for Role {
             match created {
                 Ok(answer) => return Ok(outputs(answer.role.as_ref())),
                 Err(failure) if failure.is("EntityAlreadyExists") => {
-                    drift = cx.drifted(self, Some(&require_owned(cx, find(cx, &name).await?)?))?;
+                    let found = require_owned(cx, find(cx, &name).await?)?;
+                    drift = cx.drifted(self, Some(&found))?;
+                    live = Some(found);
                 }
                 Err(failure) => return Err(failure.into()),
             }
@@ -84,11 +89,41 @@ impl Resource for Role {
             })
             .await?;
         }
-        match live {
-            Some(live) => Ok(live.outputs.clone()),
-            None => Ok(require_owned(cx, find(cx, &name).await?)?.outputs),
+        let Some(live) = live else { return Err(Error::bug("no role to update")) };
+        if drift.contains(&"attached") {
+            let attached = live.properties.get("attached").and_then(Value::as_array).into_iter().flatten();
+            for arn in attached.filter_map(Value::as_str) {
+                detach(cx, &name, arn).await?;
+            }
         }
+        if drift.contains(&"boundary") {
+            cx.call("DeleteRolePermissionsBoundary", || {
+                cx.aws.iam.delete_role_permissions_boundary().role_name(&name).send()
+            })
+            .await
+            .or_absent("NoSuchEntity")?;
+        }
+        Ok(live.outputs)
     }
+}
+
+/// ARNs of the managed policies that are attached, in order. A role can have 20 at most, so they are one page.
+async fn list_attached(cx: &Cx<'_>, role: &str) -> Result<Vec<String>, AwsFailure> {
+    let answer = cx
+        .call("ListAttachedRolePolicies", || cx.aws.iam.list_attached_role_policies().role_name(role).send())
+        .await
+        .or_absent("NoSuchEntity")?;
+    let policies = answer.and_then(|answer| answer.attached_policies).unwrap_or_default();
+    let mut arns: Vec<String> = policies.into_iter().filter_map(|policy| policy.policy_arn).collect();
+    arns.sort_unstable();
+    Ok(arns)
+}
+
+async fn detach(cx: &Cx<'_>, role: &str, arn: &str) -> Result<(), Error> {
+    cx.call("DetachRolePolicy", || cx.aws.iam.detach_role_policy().role_name(role).policy_arn(arn).send())
+        .await
+        .or_absent("NoSuchEntity")?;
+    Ok(())
 }
 
 fn tags(scope: &Scope) -> Vec<Tag> {
@@ -127,15 +162,27 @@ pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Found, Error> {
 }
 
 async fn find(cx: &Cx<'_>, name: &str) -> Result<Option<Live>, Error> {
-    let answer = cx
-        .call("GetRole", || cx.aws.iam.get_role().role_name(name).send())
-        .await
-        .or_absent("NoSuchEntity")?;
-    let Some(role) = answer.and_then(|answer| answer.role) else { return Ok(None) };
+    let (role, attached) = try_join(
+        async {
+            let answer = cx.call("GetRole", || cx.aws.iam.get_role().role_name(name).send()).await;
+            answer.or_absent("NoSuchEntity")
+        },
+        list_attached(cx, name),
+    )
+    .await?;
+    let Some(role) = role else { return Ok(None) };
+    let Some(role) = role.role else { return Ok(None) };
+    let boundary = role.permissions_boundary().and_then(|boundary| boundary.permissions_boundary_arn());
     let (tags, owned) =
         ownership(cx.scope, role.tags().iter().map(|tag| (tag.key.as_str(), tag.value.as_str())));
     let trust = role.assume_role_policy_document.as_deref().map(policy::parse);
-    let properties = Properties::from([("path", json!(role.path)), ("trust", json!(trust)), ("tags", tags)]);
+    let properties = Properties::from([
+        ("path", json!(role.path)),
+        ("trust", json!(trust)),
+        ("attached", json!(attached)),
+        ("boundary", json!(boundary)),
+        ("tags", tags),
+    ]);
     Ok(Some(Live { id: role.role_name.clone(), properties, outputs: outputs(Some(&role)), owned }))
 }
 
@@ -143,16 +190,15 @@ async fn find(cx: &Cx<'_>, name: &str) -> Result<Option<Live>, Error> {
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let name = &live.id;
     let (inline, attached) = try_join(
-        cx.call("ListRolePolicies", || cx.aws.iam.list_role_policies().role_name(name).send()),
-        cx.call("ListAttachedRolePolicies", || {
-            cx.aws.iam.list_attached_role_policies().role_name(name).send()
-        }),
+        async {
+            let answer =
+                cx.call("ListRolePolicies", || cx.aws.iam.list_role_policies().role_name(name).send()).await;
+            answer.or_absent("NoSuchEntity")
+        },
+        list_attached(cx, name),
     )
-    .await
-    .or_absent("NoSuchEntity")?
-    .map_or_else(Default::default, |(inline, attached)| {
-        (inline.policy_names, attached.attached_policies.unwrap_or_default())
-    });
+    .await?;
+    let inline = inline.map(|answer| answer.policy_names).unwrap_or_default();
     let deletions = inline.iter().map(|policy| async move {
         cx.call("DeleteRolePolicy", || {
             cx.aws.iam.delete_role_policy().role_name(name).policy_name(policy).send()
@@ -161,12 +207,8 @@ pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
         .or_absent("NoSuchEntity")
     });
     try_join_all(deletions).await?;
-    for arn in attached.iter().filter_map(|policy| policy.policy_arn.as_deref()) {
-        cx.call("DetachRolePolicy", || {
-            cx.aws.iam.detach_role_policy().role_name(name).policy_arn(arn).send()
-        })
-        .await
-        .or_absent("NoSuchEntity")?;
+    for arn in &attached {
+        detach(cx, name, arn).await?;
     }
     cx.call("DeleteRole", || cx.aws.iam.delete_role().role_name(name).send())
         .await

@@ -5,6 +5,7 @@ use aws_sdk_apigatewayv2::types::{AuthorizationType, Route as Described};
 use futures_util::future::try_join_all;
 use serde_json::json;
 
+use super::undeclared::{UNDECLARED, Undeclared, some_text};
 use super::{api, authorizer, integration, next_page, route_response};
 use crate::address::{Address, Kind};
 use crate::call::{Cx, OrAbsent};
@@ -66,7 +67,8 @@ impl Resource for Route {
         let desired = Desired::new()
             .with_later("target", self.target(outputs))
             .with("authorization", self.authorization().as_str())
-            .with("response_selection", json!(self.response_selection()));
+            .with("response_selection", json!(self.response_selection()))
+            .with(UNDECLARED, Undeclared::none());
         match self.authorizer {
             Some(_) => desired.with_later("authorizer", self.authorizer_id(outputs)),
             None => desired,
@@ -105,7 +107,10 @@ impl Resource for Route {
             }
         }
         let Some(live) = live else { return Err(Error::bug("no route to update")) };
-        if !cx.drifted(self, Some(&live))?.is_empty() {
+        let drift = cx.drifted(self, Some(&live))?;
+        if !drift.is_empty() {
+            // An empty one takes it away.
+            let model = drift.contains(&UNDECLARED).then(String::new);
             cx.gateway("UpdateRoute", || {
                 cx.aws
                     .apigateway
@@ -117,6 +122,8 @@ impl Resource for Route {
                     .set_authorizer_id(authorizer.map(str::to_owned))
                     // An empty one takes it away.
                     .route_response_selection_expression(self.response_selection().unwrap_or_default())
+                    .api_key_required(false)
+                    .set_model_selection_expression(model.clone())
                     .send()
             })
             .await?;
@@ -149,9 +156,13 @@ async fn list(cx: &Cx<'_>, api: &str) -> Result<Vec<Described>, Error> {
 }
 
 fn observed(api: &str, route: Described) -> Live {
+    let undeclared = Undeclared::default()
+        .with("api_key_required", route.api_key_required.filter(|required| *required))
+        .with("model_selection", some_text(route.model_selection_expression()));
     let selection = route.route_response_selection_expression.filter(|selection| !selection.is_empty());
     let authorization = route.authorization_type.unwrap_or(AuthorizationType::None);
     let mut properties = Properties::from([
+        (UNDECLARED, undeclared.property()),
         ("target", json!(route.target)),
         ("authorization", json!(authorization.as_str())),
         ("response_selection", json!(selection)),

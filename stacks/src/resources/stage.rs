@@ -1,10 +1,13 @@
 //! The stage: what clients connect to. Pointing it at a deployment is the last step of a deploy, and until then the
 //! old chat serves.
 
-use async_trait::async_trait;
-use aws_sdk_apigatewayv2::types::{RouteSettings, Stage as Described};
-use serde_json::json;
+use std::collections::HashMap;
 
+use async_trait::async_trait;
+use aws_sdk_apigatewayv2::types::{LoggingLevel, RouteSettings, Stage as Described};
+use serde_json::{Value, json};
+
+use super::undeclared::{UNDECLARED, Undeclared, some_text};
 use super::{api, deployment, next_page, ownership, tag_map, tags_property};
 use crate::address::{Address, Kind};
 use crate::aws::Identity;
@@ -35,6 +38,7 @@ impl Stage {
             .throttling_rate_limit(f64::from(self.throttling_rate))
             .throttling_burst_limit(i32::try_from(self.throttling_burst).unwrap_or(i32::MAX))
             // Execution logs would need a role of the whole account: aws-facts, API Gateway 10.
+            .logging_level(LoggingLevel::Off)
             .data_trace_enabled(false)
             .detailed_metrics_enabled(false)
             .build()
@@ -60,6 +64,7 @@ impl Resource for Stage {
             .with("throttling_burst", self.throttling_burst)
             // It would forbid to name a deployment: aws-facts, API Gateway 4.
             .with("auto_deploy", false)
+            .with(UNDECLARED, Undeclared::none())
             .with("tags", tags_property(&self.scope))
     }
 
@@ -93,6 +98,10 @@ impl Resource for Stage {
             }
         }
         let drift = cx.drifted(self, live.as_ref())?;
+        let undeclared = live.as_ref().filter(|_| drift.contains(&UNDECLARED)).map(Extras::of);
+        if let Some(found) = &undeclared {
+            self.remove(cx, api, found).await?;
+        }
         if drift.iter().any(|property| *property != "tags") {
             cx.gateway("UpdateStage", || {
                 cx.aws
@@ -103,6 +112,9 @@ impl Resource for Stage {
                     .deployment_id(deployment)
                     .auto_deploy(false)
                     .default_route_settings(self.route_settings())
+                    // Empty values take them away: aws-facts, API Gateway 6.
+                    .set_stage_variables(undeclared.as_ref().map(Extras::without_variables))
+                    .set_client_certificate_id(undeclared.as_ref().map(|_| String::new()))
                     .send()
             })
             .await?;
@@ -134,6 +146,56 @@ pub(crate) async fn point_to(cx: &Cx<'_>, api: &str, deployment: &str) -> Result
     Ok(())
 }
 
+/// The undeclared settings that a stage was found to have.
+struct Extras<'a>(&'a Live);
+
+impl<'a> Extras<'a> {
+    fn of(live: &'a Live) -> Self {
+        Self(live)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.properties.get(UNDECLARED).is_some_and(|found| found.get(name).is_some())
+    }
+
+    fn names_in(&self, name: &str) -> Vec<String> {
+        let group = self.0.properties.get(UNDECLARED).and_then(|found| found.get(name)?.as_object());
+        group.into_iter().flat_map(|group| group.keys().cloned()).collect()
+    }
+
+    fn without_variables(&self) -> HashMap<String, String> {
+        self.names_in("variables").into_iter().map(|name| (name, String::new())).collect()
+    }
+}
+
+impl Stage {
+    /// Takes away what UpdateStage cannot: aws-facts, API Gateway 6.
+    async fn remove(&self, cx: &Cx<'_>, api: &str, found: &Extras<'_>) -> Result<(), Error> {
+        let stage = self.scope.stage.as_str();
+        if found.has("access_log") {
+            cx.gateway("DeleteAccessLogSettings", || {
+                cx.aws.apigateway.delete_access_log_settings().api_id(api).stage_name(stage).send()
+            })
+            .await
+            .or_absent("NotFoundException")?;
+        }
+        for route in found.names_in("routes") {
+            cx.gateway("DeleteRouteSettings", || {
+                cx.aws
+                    .apigateway
+                    .delete_route_settings()
+                    .api_id(api)
+                    .stage_name(stage)
+                    .route_key(&route)
+                    .send()
+            })
+            .await
+            .or_absent("NotFoundException")?;
+        }
+        Ok(())
+    }
+}
+
 pub(crate) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
     let mut items: Vec<Described> = Vec::new();
     let mut token = None;
@@ -155,6 +217,7 @@ pub(crate) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
 }
 
 fn live(scope: &Scope, api: &str, stage: Described) -> (Address, Live) {
+    let undeclared = undeclared(&stage);
     let tags = stage.tags.unwrap_or_default();
     // Owned like all of the API: its own tags may drift.
     let (tags, _) = ownership(scope, tags.iter().map(|(key, value)| (key.as_str(), value.as_str())));
@@ -164,11 +227,38 @@ fn live(scope: &Scope, api: &str, stage: Described) -> (Address, Live) {
         ("throttling_rate", json!(settings.as_ref().and_then(|settings| settings.throttling_rate_limit))),
         ("throttling_burst", json!(settings.as_ref().and_then(|settings| settings.throttling_burst_limit))),
         ("auto_deploy", json!(stage.auto_deploy.unwrap_or(false))),
+        (UNDECLARED, undeclared),
         ("tags", tags),
     ]);
     let id = stage.stage_name.unwrap_or_default();
     let outputs = Values::from([("api", api.to_owned())]);
     (Address::new(Kind::Stage, id.clone()), Live { id, properties, outputs, owned: true })
+}
+
+fn undeclared(stage: &Described) -> Value {
+    let defaults = stage.default_route_settings.as_ref();
+    let logging = defaults.and_then(|defaults| defaults.logging_level.as_ref());
+    let data_trace = defaults.and_then(|defaults| defaults.data_trace_enabled);
+    let metrics = defaults.and_then(|defaults| defaults.detailed_metrics_enabled);
+    let access_log = stage.access_log_settings.as_ref().and_then(|log| some_text(log.destination_arn()));
+    let variables = stage.stage_variables.as_ref().filter(|variables| !variables.is_empty());
+    let routes = stage.route_settings.as_ref().filter(|routes| !routes.is_empty());
+    let routes = routes.map(|routes| {
+        let limits = routes.iter().map(|(key, settings)| {
+            let limits = json!([settings.throttling_rate_limit, settings.throttling_burst_limit]);
+            (key.clone(), limits)
+        });
+        limits.collect::<serde_json::Map<_, _>>()
+    });
+    Undeclared::default()
+        .with("variables", variables.map(|variables| json!(variables)))
+        .with("access_log", access_log)
+        .with("routes", routes)
+        .with("client_certificate", some_text(stage.client_certificate_id()))
+        .with("logging", logging.filter(|level| **level != LoggingLevel::Off).map(LoggingLevel::as_str))
+        .with("data_trace", data_trace.filter(|on| *on))
+        .with("detailed_metrics", metrics.filter(|on| *on))
+        .property()
 }
 
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {

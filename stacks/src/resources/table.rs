@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, ContinuousBackupsStatus, KeySchemaElement, KeyType,
+    AttributeDefinition, BillingMode, ContinuousBackupsStatus, KeySchemaElement, KeyType, OnDemandThroughput,
     PointInTimeRecoverySpecification, PointInTimeRecoveryStatus, ScalarAttributeType, TableDescription,
     TableStatus, Tag, TimeToLiveSpecification, TimeToLiveStatus,
 };
@@ -12,6 +12,7 @@ use chat_functions::contract::{Handler, env, table as keys};
 use futures_util::future::try_join3;
 use serde_json::{Value, json};
 
+use super::undeclared::{UNDECLARED, Undeclared};
 use super::{ownership, require_owned, tags_property};
 use crate::address::{Address, Kind};
 use crate::aws::Identity;
@@ -24,6 +25,9 @@ use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
 
 /// A table takes some 8 s in a region: aws-facts. Far beyond that, something is wrong.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(300);
+
+/// How DynamoDB says that an on-demand table has no limit of its own.
+const UNLIMITED: i64 = -1;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
@@ -76,6 +80,7 @@ impl Resource for Table {
             .with("pitr", self.pitr)
             .with("deletion_protection", self.deletion_protection)
             .with("status", "ACTIVE")
+            .with(UNDECLARED, Undeclared::none())
             .with("tags", tags_property(&self.scope))
     }
 
@@ -100,7 +105,7 @@ impl Resource for Table {
             }
         }
         let arn = wait_until_active(cx, &name).await?;
-        if drift.contains(&"billing") || drift.contains(&"deletion_protection") {
+        if ["billing", "deletion_protection", UNDECLARED].iter().any(|property| drift.contains(property)) {
             self.update(cx, &drift).await?;
             wait_until_active(cx, &name).await?;
         }
@@ -152,6 +157,12 @@ impl Table {
             let mut request = cx.aws.dynamodb.update_table().table_name(self.scope.table());
             if drift.contains(&"billing") {
                 request = request.billing_mode(BillingMode::PayPerRequest);
+            }
+            if drift.contains(&UNDECLARED) {
+                let unlimited = OnDemandThroughput::builder()
+                    .max_read_request_units(UNLIMITED)
+                    .max_write_request_units(UNLIMITED);
+                request = request.on_demand_throughput(unlimited.build());
             }
             if drift.contains(&"deletion_protection") {
                 request = request.deletion_protection_enabled(self.deletion_protection);
@@ -262,6 +273,11 @@ async fn observe_table(cx: &Cx<'_>) -> Result<Option<Live>, Error> {
         Some(TableStatus::Updating) | None => TableStatus::Active,
         Some(status) => status,
     };
+    let limits = table.on_demand_throughput.as_ref();
+    let limited = |units: Option<i64>| units.filter(|units| *units != UNLIMITED);
+    let undeclared = Undeclared::default()
+        .with("max_read_units", limits.and_then(|limits| limited(limits.max_read_request_units)))
+        .with("max_write_units", limits.and_then(|limits| limited(limits.max_write_request_units)));
     let properties = Properties::from([
         ("keys", key_property(keys.iter().map(|key| (key.attribute_name.as_str(), key.key_type.as_str())))),
         ("billing", json!(on_demand.unwrap_or(BillingMode::Provisioned).as_str())),
@@ -269,6 +285,7 @@ async fn observe_table(cx: &Cx<'_>) -> Result<Option<Live>, Error> {
         ("pitr", json!(pitr)),
         ("deletion_protection", json!(table.deletion_protection_enabled.unwrap_or(false))),
         ("status", json!(status.as_str())),
+        (UNDECLARED, undeclared.property()),
         ("tags", tags),
     ]);
     let outputs = Values::from([("arn", arn), ("name", name.clone())]);
@@ -309,20 +326,26 @@ pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
         let protected = is("deletion_protection", json!(true));
         if protected {
             protect(cx, &live.id, false).await?;
-            wait_until_active(cx, &live.id).await?;
         }
-        let deleted = cx
-            .call("DeleteTable", || cx.aws.dynamodb.delete_table().table_name(&live.id).send())
-            .await
-            .or_absent("ResourceNotFoundException");
-        if let Err(failure) = deleted {
+        if let Err(error) = delete_unprotected(cx, &live.id, protected).await {
             if protected {
                 protect(cx, &live.id, true).await?;
             }
-            return Err(failure.into());
+            return Err(error);
         }
     }
     wait_until_gone(cx, &live.id).await
+}
+
+/// `updating`: its protection was taken away a moment ago.
+async fn delete_unprotected(cx: &Cx<'_>, name: &str, updating: bool) -> Result<(), Error> {
+    if updating {
+        wait_until_active(cx, name).await?;
+    }
+    cx.call("DeleteTable", || cx.aws.dynamodb.delete_table().table_name(name).send())
+        .await
+        .or_absent("ResourceNotFoundException")?;
+    Ok(())
 }
 
 async fn protect(cx: &Cx<'_>, name: &str, on: bool) -> Result<(), Error> {

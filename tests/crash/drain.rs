@@ -1,0 +1,162 @@
+//! Ctrl-C and SIGTERM in the middle of a deploy, sent to the real command: what is in flight is finished within the
+//! seconds that CI systems grant, what was not done is named, and the next run goes on.
+
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use chat_local::{Cloud, CloudConfig, Fault, Rule};
+use chat_tests::{Chatctl, within};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// CI systems send SIGINT, and SIGTERM 7.5 s later.
+const GRANTED: Duration = Duration::from_secs(7);
+const PATIENCE: Duration = Duration::from_secs(120);
+
+struct Stage {
+    cloud: Cloud,
+    project: Chatctl,
+}
+
+impl Stage {
+    async fn new(change: impl FnOnce(&mut CloudConfig)) -> Self {
+        let mut config = CloudConfig::in_memory();
+        change(&mut config);
+        let cloud = Cloud::start(config).await.expect("the cloud starts");
+        let stage = format!(
+            "  ci:\n    endpoint: {}\n    auth: {{ mode: open }}\n    lambda: {{ architecture: native }}\n    \
+             control_plane: {{ rate: 0 }}\n    build: {{ profile: dev }}\n",
+            cloud.endpoint()
+        );
+        Self { cloud, project: Chatctl::new(&stage) }
+    }
+
+    fn deploy(&self) -> Child {
+        let mut command = self.project.command(&["deploy", "--stage", "ci", "--yes"]);
+        command.env("AWS_ACCESS_KEY_ID", "chatctl").env("AWS_SECRET_ACCESS_KEY", "chatctl");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("chatctl starts")
+    }
+
+    /// Waits until the deploy has made a call so often.
+    async fn called(&self, service: &str, operation: &str, times: u64) {
+        let mut called = async || self.cloud.calls().count(service, operation) >= times;
+        assert!(within(PATIENCE, &mut called).await, "{operation} was not called");
+    }
+
+    /// The next deploy goes on, and the one after it has nothing to do.
+    async fn goes_on(self) {
+        self.cloud.faults().clear();
+        for expected in ["deployed in", "nothing to do"] {
+            let child = self.deploy();
+            let ended = end(child).await;
+            let text = text(&ended);
+            assert!(ended.status.success() && text.contains(expected), "{text}");
+        }
+        self.cloud.shutdown().await;
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, signal).expect("the deploy runs");
+}
+
+async fn end(child: Child) -> Output {
+    let ended = tokio::task::spawn_blocking(|| child.wait_with_output());
+    ended.await.expect("no panic").expect("the deploy ends")
+}
+
+/// Signals a deploy and returns how it ended, what it said, and how long that took.
+async fn interrupt(child: Child, kind: Signal) -> (Output, Duration) {
+    let sent = Instant::now();
+    signal(&child, kind);
+    (end(child).await, sent.elapsed())
+}
+
+fn text(ended: &Output) -> String {
+    let both = [ended.stdout.as_slice(), b"\n", ended.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_flight_is_finished_and_the_rest_is_named() {
+    let _machine = crate::machine();
+    let stage = Stage::new(|_| {}).await;
+    stage.cloud.faults().set([Rule::every("apigateway:CreateApi", Fault::Delay { ms: 2_000 })]);
+    let child = stage.deploy();
+    stage.called("apigateway", "CreateApi", 1).await;
+    let (ended, took) = interrupt(child, Signal::INT).await;
+    let text = text(&ended);
+    assert_eq!(ended.status.code(), Some(130), "{text}");
+    assert!(took > Duration::from_millis(1_500) && took < GRANTED, "{took:?}\n{text}");
+    assert!(text.contains("api/chat created"), "{text}");
+    assert!(text.contains("stage/ci not created: the run was stopped"), "{text}");
+    assert!(text.contains("skipped: ") && text.contains("run the same command again to go on"), "{text}");
+    stage.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_does_not_come_is_not_waited_for() {
+    let _machine = crate::machine();
+    let stage = Stage::new(|_| {}).await;
+    stage.cloud.faults().set([Rule::every("apigateway:CreateApi", Fault::Hold { worked: true })]);
+    let child = stage.deploy();
+    stage.called("apigateway", "CreateApi", 1).await;
+    let (ended, took) = interrupt(child, Signal::TERM).await;
+    let text = text(&ended);
+    assert_eq!(ended.status.code(), Some(130), "{text}");
+    assert!(took < GRANTED, "{took:?}\n{text}");
+    assert!(text.contains("api/chat not created: the run was stopped while it was in work"), "{text}");
+    assert!(text.contains("given up while in work: api/chat"), "{text}");
+    stage.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_takes_its_time_is_not_waited_for() {
+    let _machine = crate::machine();
+    let stage = Stage::new(|_| {}).await;
+    stage.cloud.faults().set([Rule::every("*", Fault::NotAssumable { attempts: 100_000 })]);
+    let child = stage.deploy();
+    // By then the waits between the attempts are seconds long.
+    stage.called("lambda", "CreateFunction", 18).await;
+    let (ended, took) = interrupt(child, Signal::INT).await;
+    let text = text(&ended);
+    assert_eq!(ended.status.code(), Some(130), "{text}");
+    assert!(took < Duration::from_secs(2), "{took:?}\n{text}");
+    assert!(
+        text.contains("function/connect not created: the run was stopped while it was in work"),
+        "{text}"
+    );
+    stage.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_that_takes_its_time_is_not_waited_for() {
+    let _machine = crate::machine();
+    let stage = Stage::new(|config| config.settings.lambda.settle = Duration::from_secs(12)).await;
+    let child = stage.deploy();
+    // It polls until the functions are ready: three create, and each looks some times.
+    stage.called("lambda", "GetFunctionConfiguration", 15).await;
+    let (ended, took) = interrupt(child, Signal::INT).await;
+    let text = text(&ended);
+    assert_eq!(ended.status.code(), Some(130), "{text}");
+    assert!(took < Duration::from_secs(2), "{took:?}\n{text}");
+    assert!(text.contains("waiting until the function is ready"), "{text}");
+    stage.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_it_at_once() {
+    let _machine = crate::machine();
+    let stage = Stage::new(|_| {}).await;
+    stage.cloud.faults().set([Rule::every("apigateway:CreateApi", Fault::Hold { worked: true })]);
+    let child = stage.deploy();
+    stage.called("apigateway", "CreateApi", 1).await;
+    signal(&child, Signal::INT);
+    // Signals of the same kind are merged while one is pending.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (ended, took) = interrupt(child, Signal::TERM).await;
+    assert_eq!(ended.status.code(), Some(130), "{}", text(&ended));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    stage.goes_on().await;
+}

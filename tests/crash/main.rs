@@ -1,0 +1,48 @@
+//! Deploys that are broken, cut off and killed, and what is left of them: nothing, once the same command has run again.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "everything here is a test")]
+
+mod drain;
+mod fuzz;
+mod sweep;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chat_local::Cloud;
+use chat_tests::PATIENCE;
+
+/// One test at a time: each keeps all processors busy, and some measure time.
+fn machine() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until no more connections are open than before a run: nothing that it had sent will still take effect.
+async fn closed(cloud: &Cloud, before: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    while cloud.connections() > before {
+        assert!(Instant::now() < deadline, "a deployer that is gone keeps its connections");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Runs to its end what cannot be sent to another thread.
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.expect("a runtime").block_on(work)
+}
+
+/// Runs so many workers at the same time, and returns what came of them.
+fn workers<T: Send + 'static, F: Future<Output = T>>(
+    count: usize,
+    work: impl Fn(usize) -> F + Send + Sync + 'static,
+) -> Vec<T> {
+    let work = Arc::new(work);
+    let start = |worker| {
+        let work = work.clone();
+        std::thread::spawn(move || block_on(work(worker)))
+    };
+    let threads: Vec<_> = (0..count).map(start).collect();
+    threads.into_iter().map(|thread| thread.join().expect("a worker failed")).collect()
+}
