@@ -202,7 +202,7 @@ impl Place {
     /// Moves an alias to the version before, and stays at it until the lock was renewed.
     async fn roll_back(&self) -> Result<(), Error> {
         let scope = stage("").scope();
-        let now = pointers::observe(&self.deployer, &scope).await?;
+        let now = pointers::observe(&self.deployer, &scope).await?.pointers;
         let mut before = now.clone();
         for version in before.versions.values_mut() {
             *version =
