@@ -160,6 +160,7 @@ fn changing() -> BTreeSet<&'static str> {
     kinds
         .flat_map(|kind| actions.into_iter().flat_map(move |action| changes(kind, action)))
         .copied()
+        .chain(LEDGER)
         .collect()
 }
 

@@ -54,7 +54,10 @@ async fn a_pull_request_has_a_stage_until_it_is_closed() {
     assert!(runner.account.everything().await.contains(&format!("table chat-pr-{NUMBER}")));
 
     runner.run(&job("preview.yml", "destroy"));
-    assert_eq!(runner.account.everything().await, nothing);
+    // Locks and history outlive the stages that they tell of.
+    let left: Vec<String> =
+        runner.account.everything().await.into_iter().filter(|name| name != "table chatctl").collect();
+    assert_eq!(left, nothing);
     runner.cloud.shutdown().await;
 }
 

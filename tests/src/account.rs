@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
 use aws_sdk_lambda::primitives::Blob;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_types::SdkConfig;
@@ -98,6 +100,28 @@ impl Account {
             call = call.item(*name, value.clone());
         }
         call.send().await.unwrap_or_else(|why| panic!("{why:?}"));
+    }
+
+    /// A log group that carries nobody's tags.
+    pub async fn create_log_group(&self, name: &str) {
+        let call = self.logs.create_log_group().log_group_name(name);
+        call.send().await.unwrap_or_else(|why| panic!("{why:?}"));
+    }
+
+    /// A table with one key, which is text.
+    pub async fn create_table(&self, name: &str, key: &str) {
+        let attribute =
+            AttributeDefinition::builder().attribute_name(key).attribute_type(ScalarAttributeType::S).build();
+        let schema = KeySchemaElement::builder().attribute_name(key).key_type(KeyType::Hash).build();
+        self.dynamodb
+            .create_table()
+            .table_name(name)
+            .attribute_definitions(attribute.unwrap_or_else(|why| panic!("{why}")))
+            .key_schema(schema.unwrap_or_else(|why| panic!("{why}")))
+            .billing_mode(BillingMode::PayPerRequest)
+            .send()
+            .await
+            .unwrap_or_else(|why| panic!("{why:?}"));
     }
 
     /// Names of the tables, roles, functions and log groups that there are.

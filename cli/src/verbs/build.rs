@@ -64,7 +64,10 @@ pub(crate) async fn run(context: &Context) -> Result<ExitCode> {
                 .map(|needs| needs.to_string()),
         })
         .collect();
-    let built_by = Toolchain::of(&settings)?.name();
+    let built_by = match &context.global.handlers {
+        Some(_) => "somebody else",
+        None => Toolchain::of(&settings)?.name(),
+    };
     context.output.result(&Report { architecture: settings.lambda.architecture.name(), built_by, handlers });
     Ok(ExitCode::Ok)
 }
