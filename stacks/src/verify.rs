@@ -257,7 +257,8 @@ pub(crate) async fn matching_logs(aws: &Aws, scope: &Scope, since_ms: i64) -> Ve
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
-    use tokio_tungstenite::accept_async;
+    use tokio_tungstenite::accept_hdr_async;
+    use tokio_tungstenite::tungstenite::handshake::server::{Request as Asked, Response};
 
     use super::*;
 
@@ -271,7 +272,12 @@ mod tests {
         let url = format!("ws://{}/dev", listener.local_addr().unwrap());
         let told = tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
-            let mut socket = accept_async(stream).await.unwrap();
+            // A client refuses a server that selects none of what it offered.
+            let select = |_: &Asked, mut answer: Response| {
+                answer.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
+                Ok(answer)
+            };
+            let mut socket = accept_hdr_async(stream, select).await.unwrap();
             let mut told = Vec::new();
             while let Some(Ok(message)) = socket.next().await {
                 told.push(message.to_string());

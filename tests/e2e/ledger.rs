@@ -26,6 +26,7 @@ fn project() -> (Chatctl, String) {
 }
 
 /// A run in the background, once it holds the lock.
+#[expect(clippy::zombie_processes, reason = "whoever began it waits for it; a test that fails ends with it")]
 fn begin(chatctl: &Chatctl, args: &[&str]) -> Child {
     let mut command = chatctl.command(&[args, &["--yes", "--json"]].concat());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("chatctl starts");
