@@ -1,7 +1,7 @@
 //! Ctrl-C and SIGTERM in the middle of a deploy, sent to the real command: what is in flight is finished within the
 //! seconds that CI systems grant, what was not done is named, and the next run goes on.
 
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use chat_local::{Cloud, CloudConfig, Fault, Rule};
@@ -30,11 +30,21 @@ impl Stage {
         Self { cloud, project: Chatctl::new(&stage) }
     }
 
-    fn deploy(&self) -> Child {
-        let mut command = self.project.command(&["deploy", "--stage", "ci", "--yes"]);
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.project.command(&[args, &["--stage", "ci", "--yes"]].concat());
         command.env("AWS_ACCESS_KEY_ID", "chatctl").env("AWS_SECRET_ACCESS_KEY", "chatctl");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().expect("chatctl starts")
+        command
+    }
+
+    fn deploy(&self) -> Child {
+        self.command(&["deploy"]).spawn().expect("chatctl starts")
+    }
+
+    fn unlock(&self) {
+        let unlocked = self.command(&["unlock", "--reason", "it was ended by a second signal"]).output();
+        let unlocked = unlocked.expect("chatctl starts");
+        assert!(unlocked.status.success(), "{}", text(&unlocked));
     }
 
     /// Waits until the deploy has made a call so often.
@@ -158,5 +168,7 @@ async fn a_second_signal_ends_it_at_once() {
     let (ended, took) = interrupt(child, Signal::TERM).await;
     assert_eq!(ended.status.code(), Some(130), "{}", text(&ended));
     assert!(took < Duration::from_secs(1), "{took:?}");
+    // Nothing was tidied up: whoever comes within the lease of a minute is told of the lock, and can end it.
+    stage.unlock();
     stage.goes_on().await;
 }
