@@ -10,6 +10,7 @@ mod clock;
 mod lock;
 mod record;
 mod table;
+mod ticket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +27,15 @@ use crate::names::Scope;
 use crate::permissions::Permitted;
 use crate::resource::Outputs;
 use clock::Clock;
-use lock::{Held, LockItem};
 use table::{Item, PARTITION_KEY, SORT_KEY, number, read_text, text};
+use ticket::{Held, LockItem};
 
 pub use applied::Applied;
 pub(crate) use clock::written;
-pub use lock::{Lock, Lost, Ticket};
+pub use lock::{Lock, Lost};
 pub use record::{Changes, Commit, Holder, Outcome, Pointers, Record};
 pub use table::NAME;
+pub use ticket::Ticket;
 
 /// Without a sign of life for this long, a run is taken for dead.
 pub const LEASE: Duration = Duration::from_secs(60);
