@@ -273,6 +273,7 @@ mod tests {
         let told = tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             // A client refuses a server that selects none of what it offered.
+            #[expect(clippy::result_large_err, reason = "the signature is tungstenite's")]
             let select = |_: &Asked, mut answer: Response| {
                 answer.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
                 Ok(answer)
