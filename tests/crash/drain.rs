@@ -90,7 +90,7 @@ fn text(ended: &Output) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_in_flight_is_finished_and_the_rest_is_named() {
-    let _machine = crate::machine();
+    let _machine = crate::MACHINE.lock().await;
     let stage = Stage::new(|_| {}).await;
     stage.cloud.faults().set([Rule::every("apigateway:CreateApi", Fault::Delay { ms: 2_000 })]);
     let child = stage.deploy();
@@ -107,7 +107,7 @@ async fn what_is_in_flight_is_finished_and_the_rest_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_does_not_come_is_not_waited_for() {
-    let _machine = crate::machine();
+    let _machine = crate::MACHINE.lock().await;
     let stage = Stage::new(|_| {}).await;
     stage.cloud.faults().set([Rule::every("apigateway:CreateApi", Fault::Hold { worked: true })]);
     let child = stage.deploy();
@@ -123,7 +123,7 @@ async fn an_answer_that_does_not_come_is_not_waited_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_that_takes_its_time_is_not_waited_for() {
-    let _machine = crate::machine();
+    let _machine = crate::MACHINE.lock().await;
     let stage = Stage::new(|_| {}).await;
     stage.cloud.faults().set([Rule::every("*", Fault::NotAssumable { attempts: 100_000 })]);
     let child = stage.deploy();
@@ -142,7 +142,7 @@ async fn a_role_that_takes_its_time_is_not_waited_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_state_that_takes_its_time_is_not_waited_for() {
-    let _machine = crate::machine();
+    let _machine = crate::MACHINE.lock().await;
     let stage = Stage::new(|config| config.settings.lambda.settle = Duration::from_secs(12)).await;
     let child = stage.deploy();
     // It polls until the functions are ready: three create, and each looks some times.
@@ -157,7 +157,7 @@ async fn a_state_that_takes_its_time_is_not_waited_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_signal_ends_it_at_once() {
-    let _machine = crate::machine();
+    let _machine = crate::MACHINE.lock().await;
     let stage = Stage::new(|_| {}).await;
     stage.cloud.faults().set([Rule::every("apigateway:CreateApi", Fault::Hold { worked: true })]);
     let child = stage.deploy();

@@ -230,7 +230,7 @@ async fn work(norm: Arc<Norm>, next: Arc<AtomicU64>, end: u64) -> Vec<u64> {
 
 #[test]
 fn whatever_happened_one_deploy_sets_it_right_and_one_destroy_leaves_nothing() {
-    let _machine = crate::machine();
+    let _machine = crate::MACHINE.blocking_lock();
     let started = Instant::now();
     let first = number("CHATCTL_FUZZ_SEED", rand::rng().random_range(0..1_000_000_000));
     let cases = number("CHATCTL_FUZZ_CASES", CASES);

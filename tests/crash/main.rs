@@ -6,17 +6,15 @@ mod drain;
 mod fuzz;
 mod sweep;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chat_local::Cloud;
 use chat_tests::PATIENCE;
+use tokio::sync::Mutex;
 
 /// One test at a time: each keeps all processors busy, and some measure time.
-fn machine() -> MutexGuard<'static, ()> {
-    static MACHINE: Mutex<()> = Mutex::new(());
-    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
-}
+static MACHINE: Mutex<()> = Mutex::const_new(());
 
 /// Waits until no more connections are open than before a run: nothing that it had sent will still take effect.
 async fn closed(cloud: &Cloud, before: usize) {

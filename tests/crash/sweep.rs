@@ -329,7 +329,7 @@ async fn work(script: Arc<Script>, worker: usize) -> Tally {
 
 #[test]
 fn a_run_that_is_cut_off_anywhere_is_finished_by_the_next_one() {
-    let _machine = crate::machine();
+    let _machine = crate::MACHINE.blocking_lock();
     let started = Instant::now();
     let script = Arc::new(crate::block_on(Script::record()));
     let mut all = Tally::default();
