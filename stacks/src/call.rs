@@ -34,24 +34,31 @@ pub(crate) struct Cx<'a> {
     pub(crate) stop: &'a CancellationToken,
 }
 
+/// Does `work` with what a call needs around it where no plan is carried out: nobody watches, and nothing stops it.
+pub(crate) async fn alone<T>(
+    aws: &Aws,
+    scope: &Scope,
+    address: Option<Address>,
+    work: impl AsyncFnOnce(&Cx<'_>) -> T,
+) -> T {
+    let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
+    let outputs = Outputs::default();
+    work(&Cx { aws, scope, address, outputs, events: &events, locks: &locks, stop: &stop }).await
+}
+
 impl Cx<'_> {
     /// Makes a call of a service that needs no pacing.
-    pub(crate) async fn call<T, E, Fut>(
-        &self,
-        operation: &'static str,
-        send: impl Fn() -> Fut,
-    ) -> Result<T, AwsFailure>
+    pub(crate) async fn call<T, E, Fut>(&self, send: impl Fn() -> Fut) -> Result<T, AwsFailure>
     where
         Fut: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + RequestId + Permitted + std::error::Error + 'static,
     {
-        debug_assert_eq!(operation, E::OPERATION, "the name of another operation");
         let started = Instant::now();
         let mut attempt = 0;
         loop {
             let failure = match send().await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => AwsFailure::of(operation, &error),
+                Err(error) => AwsFailure::of(E::OPERATION, &error),
             };
             let Some(wait) = retry::wait_before_next(&failure, attempt, started.elapsed()) else {
                 return Err(failure);
@@ -65,16 +72,12 @@ impl Cx<'_> {
     }
 
     /// Makes a call of API Gateway's control plane, which is limited for the whole account.
-    pub(crate) async fn gateway<T, E, Fut>(
-        &self,
-        operation: &'static str,
-        send: impl Fn() -> Fut,
-    ) -> Result<T, AwsFailure>
+    pub(crate) async fn gateway<T, E, Fut>(&self, send: impl Fn() -> Fut) -> Result<T, AwsFailure>
     where
         Fut: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + RequestId + Permitted + std::error::Error + 'static,
     {
-        self.call(operation, || async {
+        self.call(|| async {
             self.aws.pace.take().await;
             send().await
         })

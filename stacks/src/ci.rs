@@ -9,16 +9,13 @@ use std::fmt;
 use aws_sdk_iam::types::{Role, Tag};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use crate::aws::{Aws, Identity};
-use crate::call::{Cx, Locks, OrAbsent};
+use crate::call::{Cx, OrAbsent, alone};
 use crate::error::Error;
-use crate::event::Events;
 use crate::names::{APP_TAG, AppName, Scope, StageName};
 use crate::permissions::{self, outside};
 use crate::policy;
-use crate::resource::Outputs;
 
 /// Who signs the jobs' tokens, and whom they are for.
 const ISSUER: &str = "token.actions.githubusercontent.com";
@@ -188,58 +185,36 @@ impl CiRole {
 /// Makes provider and role, or brings them up to date. What is as it should be is left alone.
 pub async fn set_up(aws: &Aws, role: &CiRole) -> Result<SetUp, Error> {
     let identity = aws.identity().await?;
-    let surroundings = Surroundings::of(&role.app)?;
-    let cx = surroundings.cx(aws);
-    let provider = provide(&cx, identity).await?;
-    let arn = role_arn(&role.app, &role.stage, identity);
-    Ok(SetUp { provider, role: bring_role(&cx, role, identity).await?, role_arn: arn })
+    alone(aws, &scope(&role.app)?, None, async |cx| {
+        let provider = provide(cx, identity).await?;
+        let role_arn = role_arn(&role.app, &role.stage, identity);
+        Ok(SetUp { provider, role: bring_role(cx, role, identity).await?, role_arn })
+    })
+    .await
 }
 
 /// Deletes the role; whether there was one. The provider stays: others in the account may use it.
 pub async fn remove(aws: &Aws, app: &AppName, stage: &str) -> Result<bool, Error> {
-    let surroundings = Surroundings::of(app)?;
-    let cx = surroundings.cx(aws);
-    let name = role_name(app, stage);
-    let Some(found) = find(&cx, &name).await? else { return Ok(false) };
-    require_ours(&found, app, stage)?;
-    let policies =
-        cx.call("ListRolePolicies", || aws.iam.list_role_policies().role_name(&name).send()).await?;
-    for policy in &policies.policy_names {
-        cx.call("DeleteRolePolicy", || {
-            aws.iam.delete_role_policy().role_name(&name).policy_name(policy).send()
-        })
-        .await
-        .or_absent("NoSuchEntity")?;
-    }
-    cx.call("DeleteRole", || aws.iam.delete_role().role_name(&name).send())
-        .await
-        .or_absent("NoSuchEntity")?;
-    Ok(true)
+    alone(aws, &scope(app)?, None, async |cx| {
+        let name = role_name(app, stage);
+        let Some(found) = find(cx, &name).await? else { return Ok(false) };
+        require_ours(&found, app, stage)?;
+        let policies = cx.call(|| aws.iam.list_role_policies().role_name(&name).send()).await?;
+        for policy in &policies.policy_names {
+            cx.call(|| aws.iam.delete_role_policy().role_name(&name).policy_name(policy).send())
+                .await
+                .or_absent("NoSuchEntity")?;
+        }
+        cx.call(|| aws.iam.delete_role().role_name(&name).send()).await.or_absent("NoSuchEntity")?;
+        Ok(true)
+    })
+    .await
 }
 
-/// What calls need that belong to no stage.
-struct Surroundings {
-    scope: Scope,
-    events: Events,
-    locks: Locks,
-    stop: CancellationToken,
-}
-
-impl Surroundings {
-    fn of(app: &AppName) -> Result<Self, Error> {
-        let stage = StageName::parse("ci").map_err(|bad| Error::bug(bad.to_string()))?;
-        Ok(Self {
-            scope: Scope { app: app.clone(), stage },
-            events: Events::none(),
-            locks: Locks::default(),
-            stop: CancellationToken::new(),
-        })
-    }
-
-    fn cx<'a>(&'a self, aws: &'a Aws) -> Cx<'a> {
-        let Self { scope, events, locks, stop } = self;
-        Cx { aws, scope, address: None, outputs: Outputs::default(), events, locks, stop }
-    }
+/// Where calls are made that belong to no stage.
+fn scope(app: &AppName) -> Result<Scope, Error> {
+    let stage = StageName::parse("ci").map_err(|bad| Error::bug(bad.to_string()))?;
+    Ok(Scope { app: app.clone(), stage })
 }
 
 /// GitHub as an identity provider. An account has one at most, and others may have made it.
@@ -247,10 +222,10 @@ async fn provide(cx: &Cx<'_>, identity: &Identity) -> Result<Change, Error> {
     let iam = &cx.aws.iam;
     let arn = provider_arn(identity);
     let look = || iam.get_open_id_connect_provider().open_id_connect_provider_arn(&arn).send();
-    let mut found = cx.call("GetOpenIDConnectProvider", look).await.or_absent("NoSuchEntity")?;
+    let mut found = cx.call(look).await.or_absent("NoSuchEntity")?;
     if found.is_none() {
         let created = cx
-            .call("CreateOpenIDConnectProvider", || {
+            .call(|| {
                 // No thumbprint: IAM trusts GitHub's certificate authority by itself.
                 iam.create_open_id_connect_provider()
                     .url(format!("https://{ISSUER}"))
@@ -261,7 +236,7 @@ async fn provide(cx: &Cx<'_>, identity: &Identity) -> Result<Change, Error> {
         match created {
             Ok(_) => return Ok(Change::Created),
             Err(failure) if failure.is("EntityAlreadyExists") => {
-                found = cx.call("GetOpenIDConnectProvider", look).await.or_absent("NoSuchEntity")?;
+                found = cx.call(look).await.or_absent("NoSuchEntity")?;
             }
             Err(failure) => return Err(failure.into()),
         }
@@ -269,7 +244,7 @@ async fn provide(cx: &Cx<'_>, identity: &Identity) -> Result<Change, Error> {
     if found.is_some_and(|found| found.client_id_list().iter().any(|id| id == AUDIENCE)) {
         return Ok(Change::Unchanged);
     }
-    cx.call("AddClientIDToOpenIDConnectProvider", || {
+    cx.call(|| {
         iam.add_client_id_to_open_id_connect_provider()
             .open_id_connect_provider_arn(&arn)
             .client_id(AUDIENCE)
@@ -287,7 +262,7 @@ async fn bring_role(cx: &Cx<'_>, role: &CiRole, identity: &Identity) -> Result<C
     let mut change = Change::Unchanged;
     match find(cx, &name).await? {
         None => {
-            cx.call("CreateRole", || {
+            cx.call(|| {
                 iam.create_role()
                     .role_name(&name)
                     .path(role_path(&role.app))
@@ -303,7 +278,7 @@ async fn bring_role(cx: &Cx<'_>, role: &CiRole, identity: &Identity) -> Result<C
             require_ours(&found, &role.app, &role.stage)?;
             let live = found.assume_role_policy_document().map(policy::parse);
             if live.as_ref() != Some(&trust) {
-                cx.call("UpdateAssumeRolePolicy", || {
+                cx.call(|| {
                     iam.update_assume_role_policy().role_name(&name).policy_document(trust.to_string()).send()
                 })
                 .await?;
@@ -312,12 +287,12 @@ async fn bring_role(cx: &Cx<'_>, role: &CiRole, identity: &Identity) -> Result<C
         }
     }
     let live = cx
-        .call("GetRolePolicy", || iam.get_role_policy().role_name(&name).policy_name(POLICY).send())
+        .call(|| iam.get_role_policy().role_name(&name).policy_name(POLICY).send())
         .await
         .or_absent("NoSuchEntity")?;
     let live = live.map(|live| policy::parse(&live.policy_document));
     if live.as_ref() != Some(&policy::canonical(&document)) {
-        cx.call("PutRolePolicy", || {
+        cx.call(|| {
             iam.put_role_policy()
                 .role_name(&name)
                 .policy_name(POLICY)
@@ -333,10 +308,7 @@ async fn bring_role(cx: &Cx<'_>, role: &CiRole, identity: &Identity) -> Result<C
 }
 
 async fn find(cx: &Cx<'_>, name: &str) -> Result<Option<Role>, Error> {
-    let answer = cx
-        .call("GetRole", || cx.aws.iam.get_role().role_name(name).send())
-        .await
-        .or_absent("NoSuchEntity")?;
+    let answer = cx.call(|| cx.aws.iam.get_role().role_name(name).send()).await.or_absent("NoSuchEntity")?;
     Ok(answer.and_then(|answer| answer.role))
 }
 

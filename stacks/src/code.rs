@@ -7,20 +7,17 @@ use std::sync::Arc;
 use aws_sdk_lambda::types::Architecture;
 use chat_functions::contract::Handler;
 use futures_util::future::try_join_all;
-use tokio_util::sync::CancellationToken;
 
 use crate::address::{Address, Kind};
 use crate::artifact::Artifacts;
 use crate::aws::Aws;
-use crate::call::{Cx, Locks, OrAbsent};
+use crate::call::{Cx, OrAbsent, alone};
 use crate::error::Error;
-use crate::event::Events;
 use crate::ledger::Applied;
 use crate::names::Scope;
 use crate::pointers::Serving;
 use crate::resource::{Outputs, Resource, Stack};
-use crate::resources::function::{self, Uploaded};
-use crate::resources::{alias, api};
+use crate::resources::{alias, api, function};
 
 /// A function whose code differs from its artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +35,7 @@ pub async fn changed(aws: &Aws, scope: &Scope, artifacts: &Artifacts) -> Result<
         with_cx(aws, scope, *handler, async move |cx| {
             let name = scope.function(*handler);
             let serving = cx
-                .call("GetFunctionConfiguration", || {
+                .call(|| {
                     aws.lambda.get_function_configuration().function_name(&name).qualifier(alias::NAME).send()
                 })
                 .await
@@ -90,10 +87,8 @@ pub async fn cut_over(
             let artifact = artifacts.get(handler);
             let artifact =
                 artifact.ok_or_else(|| Error::bug(format!("the handler {handler} is not built")))?;
-            let Uploaded { version, ready } = function::upload(cx, &name, artifact, architecture).await?;
-            if !ready {
-                function::wait_until_ready(cx, &name, Some(&version)).await?;
-            }
+            let version = function::upload(cx, &name, artifact, architecture).await?;
+            function::wait_until_ready(cx, &name, Some(&version)).await?;
             alias::move_to(cx, &name, &version).await?;
             Ok((handler.name().to_owned(), version))
         })
@@ -107,16 +102,6 @@ async fn with_cx<T>(
     handler: Handler,
     work: impl AsyncFnOnce(&Cx<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
     let address = Address::new(Kind::Function, handler.name());
-    let cx = Cx {
-        aws,
-        scope,
-        address: Some(address.clone()),
-        outputs: Outputs::default(),
-        events: &events,
-        locks: &locks,
-        stop: &stop,
-    };
-    work(&cx).await.map_err(|error| error.at(&address))
+    alone(aws, scope, Some(address.clone()), work).await.map_err(|error| error.at(&address))
 }

@@ -14,11 +14,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
-use crate::call::{Cx, Locks, OrAbsent};
+use crate::call::{OrAbsent, alone};
 use crate::error::{AwsFailure, Error};
-use crate::event::Events;
 use crate::names::Scope;
-use crate::resource::Outputs;
 
 /// How far behind the newest event an event may still arrive and be shown.
 const OVERLAP_MS: i64 = 10_000;
@@ -162,39 +160,32 @@ async fn look(
     from_ms: i64,
     pattern: Option<&str>,
 ) -> Result<Vec<LogLine>, AwsFailure> {
-    let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
-    let cx = Cx {
-        aws,
-        scope,
-        address: None,
-        outputs: Outputs::default(),
-        events: &events,
-        locks: &locks,
-        stop: &stop,
-    };
-    let mut lines = Vec::new();
-    let mut token: Option<String> = None;
-    loop {
-        let page = cx
-            .call("FilterLogEvents", || {
-                aws.logs
-                    .filter_log_events()
-                    .log_group_name(scope.log_group(handler))
-                    .start_time(from_ms)
-                    .set_filter_pattern(pattern.map(str::to_owned))
-                    .set_next_token(token.clone())
-                    .send()
-            })
-            .await
-            // No such group or stream: not invoked yet.
-            .or_absent("ResourceNotFoundException")?;
-        let Some(page) = page else { return Ok(lines) };
-        lines.extend(page.events.unwrap_or_default().into_iter().map(|event| line(handler, event)));
-        token = page.next_token.filter(|token| !token.is_empty());
-        if token.is_none() {
-            return Ok(lines);
+    alone(aws, scope, None, async |cx| {
+        let mut lines = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            let page = cx
+                .call(|| {
+                    aws.logs
+                        .filter_log_events()
+                        .log_group_name(scope.log_group(handler))
+                        .start_time(from_ms)
+                        .set_filter_pattern(pattern.map(str::to_owned))
+                        .set_next_token(token.clone())
+                        .send()
+                })
+                .await
+                // No such group or stream: not invoked yet.
+                .or_absent("ResourceNotFoundException")?;
+            let Some(page) = page else { return Ok(lines) };
+            lines.extend(page.events.unwrap_or_default().into_iter().map(|event| line(handler, event)));
+            token = page.next_token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                return Ok(lines);
+            }
         }
-    }
+    })
+    .await
 }
 
 fn line(handler: Handler, event: FilteredLogEvent) -> LogLine {

@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use tokio_util::sync::CancellationToken;
 
 use crate::address::{Address, Kind};
 use crate::apply::Outcome;
 use crate::aws::Aws;
-use crate::call::{Cx, Locks};
+use crate::call::alone;
 use crate::error::Error;
-use crate::event::Events;
 use crate::names::{ENGINE, ENGINE_TAG, Scope};
 use crate::resource::{Live, Outputs, Resource, Stack};
 use crate::resources;
@@ -88,16 +86,6 @@ pub(crate) type Found = Vec<(Address, Live)>;
 /// Observes everything of a stage. On a deployed stage it takes three rounds of calls: the API, its parts, and the
 /// parts of those.
 pub async fn observe(aws: &Aws, scope: &Scope) -> Result<Observed, Error> {
-    let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
-    let cx = Cx {
-        aws,
-        scope,
-        address: None,
-        outputs: Outputs::default(),
-        events: &events,
-        locks: &locks,
-        stop: &stop,
-    };
-    let found = try_join_all(resources::observers(&cx)).await?;
+    let found = alone(aws, scope, None, async |cx| try_join_all(resources::observers(cx)).await).await?;
     Ok(found.into_iter().flatten().collect())
 }

@@ -6,16 +6,14 @@ use std::fmt;
 use chat_functions::contract::Handler;
 use futures_util::future::{join_all, try_join, try_join_all};
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
-use crate::call::{Cx, Locks, OrAbsent};
+use crate::call::{Cx, OrAbsent, alone};
 use crate::error::Error;
-use crate::event::Events;
 use crate::ledger::Pointers;
 use crate::names::Scope;
 use crate::observe::is_of_cloudformation;
-use crate::resource::{Outputs, Values};
+use crate::resource::Values;
 use crate::resources::{alias, api, stage};
 
 /// Where the pointers are, and the API that they are in.
@@ -37,7 +35,7 @@ impl Serving {
 
 /// Looks where the pointers are: two rounds of calls.
 pub async fn observe(aws: &Aws, scope: &Scope) -> Result<Serving, Error> {
-    with_cx(aws, scope, async |cx| {
+    alone(aws, scope, None, async |cx| {
         let versions = try_join_all(Handler::ALL.map(|handler| alias::observe(cx, handler.name())));
         let served = async {
             let Some(api) = api::find(cx).await? else { return Ok((None, None)) };
@@ -113,13 +111,13 @@ pub fn moves(from: &Pointers, to: &Pointers) -> Vec<Move> {
 
 /// Which of the versions and deployments that are to serve do not exist any more.
 pub async fn missing(aws: &Aws, scope: &Scope, api: &str, moves: &[Move]) -> Result<Vec<String>, Error> {
-    with_cx(aws, scope, async |cx| {
+    alone(aws, scope, None, async |cx| {
         let looks = moves.iter().map(|one| async move {
             Ok::<_, Error>(match one {
                 Move::Version { function, to, .. } => {
                     let name = scope.named(function);
                     let found = cx
-                        .call("GetFunctionConfiguration", || {
+                        .call(|| {
                             aws.lambda.get_function_configuration().function_name(&name).qualifier(to).send()
                         })
                         .await
@@ -128,9 +126,7 @@ pub async fn missing(aws: &Aws, scope: &Scope, api: &str, moves: &[Move]) -> Res
                 }
                 Move::Deployment { to, .. } => {
                     let found = cx
-                        .gateway("GetDeployment", || {
-                            aws.apigateway.get_deployment().api_id(api).deployment_id(to).send()
-                        })
+                        .gateway(|| aws.apigateway.get_deployment().api_id(api).deployment_id(to).send())
                         .await
                         .or_absent("NotFoundException")?;
                     found.is_none().then(|| format!("deployment {to} of the API {api}"))
@@ -147,7 +143,7 @@ pub async fn missing(aws: &Aws, scope: &Scope, api: &str, moves: &[Move]) -> Res
 /// # Errors
 /// Why it could not be moved; what could not be moved back either is named there.
 pub async fn point(aws: &Aws, scope: &Scope, api: &str, moves: &[Move]) -> Result<(), Error> {
-    with_cx(aws, scope, async |cx| {
+    alone(aws, scope, None, async |cx| {
         let (moved, failed) = point_all(cx, api, moves.to_vec()).await;
         let Some((_, error)) = failed.into_iter().next() else { return Ok(()) };
         let back = moved.iter().map(Move::back).collect();
@@ -181,24 +177,6 @@ async fn point_all(cx: &Cx<'_>, api: &str, moves: Vec<Move>) -> (Vec<Move>, Vec<
         }
     }
     (moved, failed)
-}
-
-pub(crate) async fn with_cx<T>(
-    aws: &Aws,
-    scope: &Scope,
-    work: impl AsyncFnOnce(&Cx<'_>) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
-    let cx = Cx {
-        aws,
-        scope,
-        address: None,
-        outputs: Outputs::default(),
-        events: &events,
-        locks: &locks,
-        stop: &stop,
-    };
-    work(&cx).await
 }
 
 #[cfg(test)]

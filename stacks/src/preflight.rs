@@ -5,17 +5,14 @@ use std::collections::BTreeSet;
 
 use aws_sdk_iam::types::{ContextEntry, ContextKeyTypeEnum, PolicyEvaluationDecisionType};
 use futures_util::future::try_join_all;
-use tokio_util::sync::CancellationToken;
 
 use crate::address::Kind;
 use crate::aws::Aws;
-use crate::call::{Cx, Locks};
+use crate::call::{Cx, alone};
 use crate::error::{AwsFailure, Error};
-use crate::event::Events;
 use crate::names::Scope;
 use crate::permissions::{self, PASSED_TO, Question, outside};
 use crate::plan::{Action, Plan};
-use crate::resource::Outputs;
 
 outside! {
     aws_sdk_iam { simulate_principal_policy SimulatePrincipalPolicyError }
@@ -58,17 +55,11 @@ impl Answer {
 
 /// Asks about every change that a deploy of this stage can make.
 pub async fn ask(aws: &Aws, scope: &Scope) -> Answer {
-    let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
-    let cx = Cx {
-        aws,
-        scope,
-        address: None,
-        outputs: Outputs::default(),
-        events: &events,
-        locks: &locks,
-        stop: &stop,
-    };
-    let identity = match aws.identity().await {
+    alone(aws, scope, None, async |cx| answer(cx).await).await
+}
+
+async fn answer(cx: &Cx<'_>) -> Answer {
+    let identity = match cx.aws.identity().await {
         Ok(identity) => identity,
         Err(error) => return Answer::Skipped(error.to_string()),
     };
@@ -76,14 +67,14 @@ pub async fn ask(aws: &Aws, scope: &Scope) -> Answer {
         // The owner may do everything.
         return Answer::Missing(BTreeSet::new());
     }
-    let source = match principal(&cx, &identity.arn).await {
+    let source = match principal(cx, &identity.arn).await {
         Some(source) => source,
         None => {
             return Answer::Skipped(format!("{} has no policies that could be asked about", identity.arn));
         }
     };
-    let questions = permissions::questions(scope, identity, &changing());
-    let asked = questions.iter().map(|question| ask_one(&cx, &source, question));
+    let questions = permissions::questions(cx.scope, identity, &changing());
+    let asked = questions.iter().map(|question| ask_one(cx, &source, question));
     match try_join_all(asked).await {
         Ok(missing) => Answer::Missing(missing.into_iter().flatten().collect()),
         Err(failure) if failure.is("AccessDenied") => {
@@ -100,7 +91,7 @@ async fn principal(cx: &Cx<'_>, arn: &str) -> Option<String> {
     let [_, partition, service, _, account, resource] = parts.as_slice() else { return None };
     match (*service, resource.split('/').collect::<Vec<_>>().as_slice()) {
         ("sts", ["assumed-role", role, ..]) => {
-            let found = cx.call("GetRole", || cx.aws.iam.get_role().role_name(*role).send()).await;
+            let found = cx.call(|| cx.aws.iam.get_role().role_name(*role).send()).await;
             let found = found.ok().and_then(|answer| answer.role).map(|role| role.arn);
             Some(found.unwrap_or_else(|| format!("arn:{partition}:iam::{account}:role/{role}")))
         }
@@ -122,7 +113,7 @@ async fn ask_one(cx: &Cx<'_>, source: &str, question: &Question) -> Result<Vec<M
     let mut marker: Option<String> = None;
     loop {
         let page = cx
-            .call("SimulatePrincipalPolicy", || {
+            .call(|| {
                 cx.aws
                     .iam
                     .simulate_principal_policy()

@@ -38,7 +38,7 @@ pub(crate) async fn fill(cx: &Cx<'_>, identity: &Identity, artifacts: &Artifacts
 /// Source: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html>
 async fn is_ours(cx: &Cx<'_>, bucket: &str, identity: &Identity) -> Result<bool, Error> {
     let answer = cx
-        .call("GetBucketTagging", || {
+        .call(|| {
             cx.aws.s3.get_bucket_tagging().bucket(bucket).expected_bucket_owner(&identity.account).send()
         })
         .await;
@@ -59,7 +59,7 @@ async fn make(cx: &Cx<'_>, bucket: &str, identity: &Identity) -> Result<(), Erro
         CreateBucketConfiguration::builder().location_constraint(region).build()
     });
     let created = cx
-        .call("CreateBucket", || {
+        .call(|| {
             cx.aws.s3.create_bucket().bucket(bucket).set_create_bucket_configuration(place.clone()).send()
         })
         .await;
@@ -74,7 +74,7 @@ async fn make(cx: &Cx<'_>, bucket: &str, identity: &Identity) -> Result<(), Erro
         .block_public_policy(true)
         .restrict_public_buckets(true)
         .build();
-    cx.call("PutPublicAccessBlock", || {
+    cx.call(|| {
         cx.aws
             .s3
             .put_public_access_block()
@@ -88,7 +88,7 @@ async fn make(cx: &Cx<'_>, bucket: &str, identity: &Identity) -> Result<(), Erro
     let tagging = tag
         .and_then(|tag| Tagging::builder().tag_set(tag).build())
         .map_err(|error| Error::bug(error.to_string()))?;
-    cx.call("PutBucketTagging", || {
+    cx.call(|| {
         cx.aws
             .s3
             .put_bucket_tagging()
@@ -105,7 +105,7 @@ async fn upload(cx: &Cx<'_>, bucket: &str, identity: &Identity, artifact: &Artif
     let key = artifact.key();
     // The answer to HEAD has no body, so its code is the SDK's own.
     let there = cx
-        .call("HeadObject", || {
+        .call(|| {
             cx.aws.s3.head_object().bucket(bucket).key(&key).expected_bucket_owner(&identity.account).send()
         })
         .await
@@ -113,7 +113,7 @@ async fn upload(cx: &Cx<'_>, bucket: &str, identity: &Identity, artifact: &Artif
     if there.is_some() {
         return Ok(());
     }
-    cx.call("PutObject", || {
+    cx.call(|| {
         cx.aws
             .s3
             .put_object()

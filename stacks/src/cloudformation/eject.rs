@@ -7,7 +7,7 @@ use aws_sdk_cloudformation::types::{ChangeSetType, ResourceToImport};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{self, with_cx};
+use super::engine;
 use super::stack::{self, Next};
 use super::template::{Entry, Template};
 use super::{Prepared, bucket, mark};
@@ -15,6 +15,7 @@ use crate::address::{Address, Kind};
 use crate::apply::Outcome;
 use crate::artifact::Artifacts;
 use crate::aws::{Aws, Identity};
+use crate::call::alone;
 use crate::error::{Error, StackProblem};
 use crate::event::Events;
 use crate::names::Scope;
@@ -147,7 +148,7 @@ pub async fn prepare(
     artifacts: &Artifacts,
     imports: &Imports,
 ) -> Result<Prepared, Error> {
-    with_cx(aws, &template.scope, async |cx| {
+    alone(aws, &template.scope, None, async |cx| {
         if let Some(found) = stack::find(cx).await?
             && found.next(cx.scope)? != Next::Create
         {
@@ -184,10 +185,10 @@ pub async fn execute(
     cancel: &CancellationToken,
 ) -> Result<Outcome, Error> {
     let scope = prepared.scope();
-    with_cx(aws, scope, async |cx| mark::set(cx, observed, true).await).await?;
+    alone(aws, scope, None, async |cx| mark::set(cx, observed, true).await).await?;
     match engine::execute(aws, prepared, events, cancel).await {
         Err(Error::Stack { problem: StackProblem::Failed, what, help }) => {
-            with_cx(aws, scope, async |cx| mark::set(cx, observed, false).await).await?;
+            alone(aws, scope, None, async |cx| mark::set(cx, observed, false).await).await?;
             Err(Error::Stack { problem: StackProblem::Failed, what, help })
         }
         other => other,

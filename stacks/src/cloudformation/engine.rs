@@ -15,7 +15,7 @@ use crate::address::Address;
 use crate::apply::Outcome;
 use crate::artifact::Artifacts;
 use crate::aws::Aws;
-use crate::call::{Cx, Locks, OrAbsent};
+use crate::call::{Cx, Locks, OrAbsent, alone};
 use crate::error::{Error, StackProblem};
 use crate::event::Events;
 use crate::names::Scope;
@@ -60,7 +60,7 @@ pub enum Preparation {
 /// [`Error::Stack`] where the stage belongs to the other engine, or its stack is in a state that nothing goes on from.
 pub async fn prepare(aws: &Aws, template: &Template, artifacts: &Artifacts) -> Result<Preparation, Error> {
     let scope = &template.scope;
-    with_cx(aws, scope, async |cx| {
+    alone(aws, scope, None, async |cx| {
         let kind = match stack::find(cx).await? {
             Some(found) => match found.next(scope)? {
                 Next::Create => ChangeSetType::Create,
@@ -127,7 +127,7 @@ pub(super) async fn change_set(
         .map(|(key, value)| Tag::builder().key(key).value(value).build())
         .collect();
     let create = async || {
-        cx.call("CreateChangeSet", || {
+        cx.call(|| {
             cx.aws
                 .cloudformation
                 .create_change_set()
@@ -169,7 +169,7 @@ async fn wait(cx: &Cx<'_>, stack: &str, id: &str) -> Result<Option<Vec<ResourceC
         let mut token = None;
         loop {
             let page = cx
-                .call("DescribeChangeSet", || {
+                .call(|| {
                     cx.aws
                         .cloudformation
                         .describe_change_set()
@@ -213,11 +213,9 @@ async fn wait(cx: &Cx<'_>, stack: &str, id: &str) -> Result<Option<Vec<ResourceC
 }
 
 async fn delete_change_set(cx: &Cx<'_>, stack: &str, name: &str) -> Result<(), Error> {
-    cx.call("DeleteChangeSet", || {
-        cx.aws.cloudformation.delete_change_set().stack_name(stack).change_set_name(name).send()
-    })
-    .await
-    .or_absent("ChangeSetNotFound")?;
+    cx.call(|| cx.aws.cloudformation.delete_change_set().stack_name(stack).change_set_name(name).send())
+        .await
+        .or_absent("ChangeSetNotFound")?;
     Ok(())
 }
 
@@ -236,7 +234,7 @@ pub async fn execute(
     let cx =
         Cx { aws, scope, address: None, outputs: Outputs::default(), events, locks: &locks, stop: cancel };
     let seen = watch::newest(&cx, &prepared.stack).await?;
-    cx.call("ExecuteChangeSet", || {
+    cx.call(|| {
         aws.cloudformation
             .execute_change_set()
             .stack_name(&prepared.stack)
@@ -249,7 +247,7 @@ pub async fn execute(
 
 /// Forgets a change set that is not wanted, and the stack that exists for nothing else.
 pub async fn discard(aws: &Aws, prepared: &Prepared) -> Result<(), Error> {
-    with_cx(aws, &prepared.template.scope, async |cx| {
+    alone(aws, &prepared.template.scope, None, async |cx| {
         delete_change_set(cx, &prepared.stack, &prepared.change_set).await?;
         match stack::find(cx).await? {
             Some(found) if !found.has_resources() => {
@@ -288,35 +286,17 @@ pub async fn delete(
 }
 
 async fn delete_stack(cx: &Cx<'_>, id: &str) -> Result<(), Error> {
-    cx.call("DeleteStack", || cx.aws.cloudformation.delete_stack().stack_name(id).send()).await?;
+    cx.call(|| cx.aws.cloudformation.delete_stack().stack_name(id).send()).await?;
     Ok(())
 }
 
 /// Whether there is a stack of this stage with anything in it.
 pub async fn is_deployed(aws: &Aws, scope: &Scope) -> Result<bool, Error> {
-    with_cx(aws, scope, async |cx| Ok(stack::find(cx).await?.is_some_and(|found| found.has_resources())))
+    alone(aws, scope, None, async |cx| Ok(stack::find(cx).await?.is_some_and(|found| found.has_resources())))
         .await
 }
 
 /// The name of the bucket that the code of the app is in, which stays when a stage goes.
 pub async fn bucket_of(aws: &Aws, scope: &Scope) -> Result<String, Error> {
     Ok(bucket::name(&scope.app, aws.identity().await?))
-}
-
-pub(super) async fn with_cx<T>(
-    aws: &Aws,
-    scope: &Scope,
-    work: impl AsyncFnOnce(&Cx<'_>) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let (events, locks) = (Events::none(), Locks::default());
-    let cx = Cx {
-        aws,
-        scope,
-        address: None,
-        outputs: Outputs::default(),
-        events: &events,
-        locks: &locks,
-        stop: &CancellationToken::new(),
-    };
-    work(&cx).await
 }

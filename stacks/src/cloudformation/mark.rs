@@ -27,47 +27,30 @@ async fn one(cx: &Cx<'_>, address: &Address, live: &Live, on: bool) -> Result<()
         (Kind::Table, true) => {
             let tag = aws_sdk_dynamodb::types::Tag::builder().key(ENGINE_TAG).value(ENGINE).build();
             let tag = tag.map_err(|error| Error::bug(error.to_string()))?;
-            cx.call("TagResource", || {
-                aws.dynamodb.tag_resource().resource_arn(arn()).tags(tag.clone()).send()
-            })
-            .await?;
+            cx.call(|| aws.dynamodb.tag_resource().resource_arn(arn()).tags(tag.clone()).send()).await?;
         }
         (Kind::Table, false) => {
-            cx.call("UntagResource", || {
-                aws.dynamodb.untag_resource().resource_arn(arn()).tag_keys(ENGINE_TAG).send()
-            })
-            .await?;
+            cx.call(|| aws.dynamodb.untag_resource().resource_arn(arn()).tag_keys(ENGINE_TAG).send()).await?;
         }
         (Kind::LogGroup, true) => {
-            cx.call("TagResource", || {
-                aws.logs.tag_resource().resource_arn(arn()).set_tags(Some(map())).send()
-            })
-            .await?;
+            cx.call(|| aws.logs.tag_resource().resource_arn(arn()).set_tags(Some(map())).send()).await?;
         }
         (Kind::LogGroup, false) => {
-            cx.call("UntagResource", || {
-                aws.logs.untag_resource().resource_arn(arn()).tag_keys(ENGINE_TAG).send()
-            })
-            .await?;
+            cx.call(|| aws.logs.untag_resource().resource_arn(arn()).tag_keys(ENGINE_TAG).send()).await?;
         }
         (Kind::Role, true) => {
             let tag = aws_sdk_iam::types::Tag::builder().key(ENGINE_TAG).value(ENGINE).build();
             let tag = tag.map_err(|error| Error::bug(error.to_string()))?;
-            cx.call("TagRole", || aws.iam.tag_role().role_name(&live.id).tags(tag.clone()).send()).await?;
+            cx.call(|| aws.iam.tag_role().role_name(&live.id).tags(tag.clone()).send()).await?;
         }
         (Kind::Role, false) => {
-            cx.call("UntagRole", || aws.iam.untag_role().role_name(&live.id).tag_keys(ENGINE_TAG).send())
-                .await?;
+            cx.call(|| aws.iam.untag_role().role_name(&live.id).tag_keys(ENGINE_TAG).send()).await?;
         }
         (Kind::Function, true) => {
-            cx.call("TagResource", || aws.lambda.tag_resource().resource(arn()).set_tags(Some(map())).send())
-                .await?;
+            cx.call(|| aws.lambda.tag_resource().resource(arn()).set_tags(Some(map())).send()).await?;
         }
         (Kind::Function, false) => {
-            cx.call("UntagResource", || {
-                aws.lambda.untag_resource().resource(arn()).tag_keys(ENGINE_TAG).send()
-            })
-            .await?;
+            cx.call(|| aws.lambda.untag_resource().resource(arn()).tag_keys(ENGINE_TAG).send()).await?;
         }
         (Kind::Api | Kind::Stage, _) => {
             let identity = aws.identity().await?;
@@ -77,15 +60,11 @@ async fn one(cx: &Cx<'_>, address: &Address, live: &Live, on: bool) -> Result<()
             let arn =
                 format!("arn:{}:apigateway:{}::/apis/{api}{below}", identity.partition, identity.region);
             if on {
-                cx.gateway("TagResource", || {
-                    aws.apigateway.tag_resource().resource_arn(&arn).set_tags(Some(map())).send()
-                })
-                .await?;
+                cx.gateway(|| aws.apigateway.tag_resource().resource_arn(&arn).set_tags(Some(map())).send())
+                    .await?;
             } else {
-                cx.gateway("UntagResource", || {
-                    aws.apigateway.untag_resource().resource_arn(&arn).tag_keys(ENGINE_TAG).send()
-                })
-                .await?;
+                cx.gateway(|| aws.apigateway.untag_resource().resource_arn(&arn).tag_keys(ENGINE_TAG).send())
+                    .await?;
             }
         }
         _ => {}

@@ -27,8 +27,7 @@ pub(crate) enum Next {
 /// The stack of the stage, if there is one.
 pub(crate) async fn find(cx: &Cx<'_>) -> Result<Option<Found>, Error> {
     let name = name(cx.scope);
-    let answer =
-        cx.call("DescribeStacks", || cx.aws.cloudformation.describe_stacks().stack_name(&name).send()).await;
+    let answer = cx.call(|| cx.aws.cloudformation.describe_stacks().stack_name(&name).send()).await;
     match answer {
         Ok(answer) => Ok(answer.stacks.unwrap_or_default().into_iter().next().map(found)),
         // There is no typed error for it.

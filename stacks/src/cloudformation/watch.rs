@@ -21,11 +21,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// The id of the last event that there is, so that only later ones are told.
 pub(super) async fn newest(cx: &Cx<'_>, stack: &str) -> Result<Option<String>, Error> {
-    let answer = cx
-        .call("DescribeStackEvents", || {
-            cx.aws.cloudformation.describe_stack_events().stack_name(stack).send()
-        })
-        .await?;
+    let answer = cx.call(|| cx.aws.cloudformation.describe_stack_events().stack_name(stack).send()).await?;
     Ok(answer.stack_events.unwrap_or_default().into_iter().next().and_then(|event| event.event_id))
 }
 
@@ -71,7 +67,7 @@ async fn since(cx: &Cx<'_>, stack: &str, seen: Option<&str>) -> Result<Vec<Stack
     let mut token = None;
     loop {
         let page = cx
-            .call("DescribeStackEvents", || {
+            .call(|| {
                 cx.aws
                     .cloudformation
                     .describe_stack_events()

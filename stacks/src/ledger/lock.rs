@@ -132,7 +132,7 @@ impl Ledger {
 
     async fn write(&self, items: Vec<TransactWriteItem>) -> Result<Written, Error> {
         let written = self
-            .call("TransactWriteItems", |_| {
+            .call(|_| {
                 self.aws
                     .dynamodb
                     .transact_write_items()
@@ -287,7 +287,7 @@ impl Lock {
     async fn renew(&self) -> Result<(), AwsFailure> {
         let ledger = &self.ledger;
         let renewed = ledger
-            .call("UpdateItem", |_| {
+            .call(|_| {
                 ledger
                     .aws
                     .dynamodb

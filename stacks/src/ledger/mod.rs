@@ -17,15 +17,13 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
-use crate::call::{Cx, Locks};
+use crate::call::{Cx, alone};
 use crate::error::{AwsFailure, Error};
 use crate::event::{Event, Events};
 use crate::names::Scope;
 use crate::permissions::Permitted;
-use crate::resource::Outputs;
 use clock::Clock;
 use table::{Item, PARTITION_KEY, SORT_KEY, number, read_text, text};
 use ticket::{Held, LockItem};
@@ -161,7 +159,7 @@ impl Ledger {
         loop {
             let left = i32::try_from(limit - items.len()).unwrap_or(i32::MAX);
             let page = self
-                .call("Query", |_| {
+                .call(|_| {
                     let mut request = self
                         .aws
                         .dynamodb
@@ -262,25 +260,11 @@ impl Ledger {
     }
 
     async fn with_cx<T>(&self, work: impl AsyncFnOnce(&Cx<'_>) -> T) -> T {
-        let (events, locks, stop) = (Events::none(), Locks::default(), CancellationToken::new());
-        let cx = Cx {
-            aws: &self.aws,
-            scope: &self.scope,
-            address: Some(table::address()),
-            outputs: Outputs::default(),
-            events: &events,
-            locks: &locks,
-            stop: &stop,
-        };
-        work(&cx).await
+        alone(&self.aws, &self.scope, Some(table::address()), work).await
     }
 
     /// A call by the retry rules that all calls have.
-    async fn call<T, E, Fut>(
-        &self,
-        operation: &'static str,
-        send: impl Fn(&Self) -> Fut,
-    ) -> Result<T, AwsFailure>
+    async fn call<T, E, Fut>(&self, send: impl Fn(&Self) -> Fut) -> Result<T, AwsFailure>
     where
         Fut: Future<
             Output = Result<
@@ -297,7 +281,7 @@ impl Ledger {
             + std::error::Error
             + 'static,
     {
-        self.with_cx(async |cx| cx.call(operation, || send(self)).await).await
+        self.with_cx(async |cx| cx.call(|| send(self)).await).await
     }
 }
 

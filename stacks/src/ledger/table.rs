@@ -48,7 +48,7 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<(), Error> {
         vec![key(PARTITION_KEY, KeyType::Hash).map_err(bug)?, key(SORT_KEY, KeyType::Range).map_err(bug)?];
     let tag = Tag::builder().key(TAG.0).value(TAG.1).build().map_err(bug)?;
     let created = cx
-        .call("CreateTable", || {
+        .call(|| {
             cx.aws
                 .dynamodb
                 .create_table()
@@ -73,7 +73,7 @@ pub(super) async fn wait_until_active(cx: &Cx<'_>) -> Result<(), Error> {
     let table: TableDescription = cx
         .wait("the table is active", ACTIVE_WITHIN, || async {
             let answer = cx
-                .call("DescribeTable", || cx.aws.dynamodb.describe_table().table_name(NAME).send())
+                .call(|| cx.aws.dynamodb.describe_table().table_name(NAME).send())
                 .await
                 // Right after CreateTable it may not be found yet.
                 .or_absent("ResourceNotFoundException")?;

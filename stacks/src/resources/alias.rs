@@ -59,14 +59,8 @@ impl Resource for Alias {
 
     async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
         let name = self.scope.function(self.handler);
-        let function = function::address(self.handler.name());
-        let version = cx.output(&function, "version")?;
-        let ready = async {
-            match cx.outputs.get(&function, function::READY) {
-                Some(_) => Ok(()),
-                None => function::wait_until_ready(cx, &name, Some(version)).await,
-            }
-        };
+        let version = cx.output(&function::address(self.handler.name()), "version")?;
+        let ready = function::wait_until_ready(cx, &name, Some(version));
         if live.is_none() {
             // Nothing serves yet, so the alias need not wait for the version: only who uses it must.
             let (created, ()) = try_join(create(cx, &name, version), ready).await?;
@@ -86,7 +80,7 @@ impl Resource for Alias {
 /// Whether this call made the alias; otherwise there is one already.
 async fn create(cx: &Cx<'_>, function: &str, version: &str) -> Result<bool, Error> {
     let created = cx
-        .call("CreateAlias", || {
+        .call(|| {
             cx.aws.lambda.create_alias().function_name(function).name(NAME).function_version(version).send()
         })
         .await;
@@ -106,7 +100,7 @@ pub(crate) async fn move_to(cx: &Cx<'_>, function: &str, version: &str) -> Resul
 
 /// Cuts over to a version, and nothing else.
 pub(crate) async fn point_to(cx: &Cx<'_>, function: &str, version: &str) -> Result<(), Error> {
-    cx.call("UpdateAlias", || {
+    cx.call(|| {
         cx.aws
             .lambda
             .update_alias()
@@ -135,7 +129,7 @@ async fn prune(cx: &Cx<'_>, function: &str, serving: &str) -> Result<(), Error> 
     numbers.sort_unstable_by(|one, other| other.cmp(one));
     let deletions = numbers.into_iter().skip(KEPT_VERSIONS).map(|number| async move {
         let deleted = cx
-            .call("DeleteFunction", || {
+            .call(|| {
                 cx.aws.lambda.delete_function().function_name(function).qualifier(number.to_string()).send()
             })
             .await
@@ -154,7 +148,7 @@ async fn versions(cx: &Cx<'_>, function: &str) -> Result<Vec<FunctionConfigurati
     let mut marker = None;
     loop {
         let page = cx
-            .call("ListVersionsByFunction", || {
+            .call(|| {
                 cx.aws
                     .lambda
                     .list_versions_by_function()
@@ -174,7 +168,7 @@ async fn versions(cx: &Cx<'_>, function: &str) -> Result<Vec<FunctionConfigurati
 pub(crate) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Option<(Address, Live)>, Error> {
     let name = cx.scope.named(part);
     let answer = cx
-        .call("GetAlias", || cx.aws.lambda.get_alias().function_name(&name).name(NAME).send())
+        .call(|| cx.aws.lambda.get_alias().function_name(&name).name(NAME).send())
         .await
         .or_absent("ResourceNotFoundException")?;
     Ok(answer.map(|alias| {
@@ -189,7 +183,7 @@ pub(crate) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Option<(Address, 
 
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let function = live.outputs.get("function").cloned().unwrap_or_default();
-    cx.call("DeleteAlias", || cx.aws.lambda.delete_alias().function_name(&function).name(NAME).send())
+    cx.call(|| cx.aws.lambda.delete_alias().function_name(&function).name(NAME).send())
         .await
         .or_absent("ResourceNotFoundException")?;
     Ok(())

@@ -63,7 +63,7 @@ impl Resource for Api {
         let drift = cx.drifted(self, Some(live))?;
         let reset = drift.contains(&UNDECLARED);
         if drift.iter().any(|property| *property != "tags") {
-            cx.gateway("UpdateApi", || {
+            cx.gateway(|| {
                 cx.aws
                     .apigateway
                     .update_api()
@@ -78,7 +78,7 @@ impl Resource for Api {
         }
         if drift.contains(&"tags") {
             let arn = tag_arn(cx.aws.identity().await?, &live.id);
-            cx.gateway("TagResource", || {
+            cx.gateway(|| {
                 cx.aws
                     .apigateway
                     .tag_resource()
@@ -97,7 +97,7 @@ impl Api {
     async fn create(&self, cx: &Cx<'_>) -> Result<Values, Error> {
         for _ in 0..3 {
             let created = cx
-                .gateway("CreateApi", || {
+                .gateway(|| {
                     cx.aws
                         .apigateway
                         .create_api()
@@ -186,9 +186,7 @@ async fn list(cx: &Cx<'_>) -> Result<Vec<Live>, Error> {
     let mut token = None;
     loop {
         let page = cx
-            .gateway("GetApis", || {
-                cx.aws.apigateway.get_apis().max_results("500").set_next_token(token.clone()).send()
-            })
+            .gateway(|| cx.aws.apigateway.get_apis().max_results("500").set_next_token(token.clone()).send())
             .await?;
         apis.extend(page.items.unwrap_or_default());
         token = next_page(page.next_token);
@@ -219,7 +217,7 @@ fn live(scope: &Scope, api: Described) -> Live {
 
 /// Takes everything below it along.
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
-    cx.gateway("DeleteApi", || cx.aws.apigateway.delete_api().api_id(&live.id).send())
+    cx.gateway(|| cx.aws.apigateway.delete_api().api_id(&live.id).send())
         .await
         .or_absent("NotFoundException")?;
     Ok(())

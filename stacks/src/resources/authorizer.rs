@@ -59,7 +59,7 @@ impl Resource for Authorizer {
         let mut live = live.cloned();
         if live.is_none() {
             let created = cx
-                .gateway("CreateAuthorizer", || {
+                .gateway(|| {
                     cx.aws
                         .apigateway
                         .create_authorizer()
@@ -87,7 +87,7 @@ impl Resource for Authorizer {
         if !drift.is_empty() {
             // An empty one takes it away.
             let credentials = drift.contains(&UNDECLARED).then(String::new);
-            cx.gateway("UpdateAuthorizer", || {
+            cx.gateway(|| {
                 cx.aws
                     .apigateway
                     .update_authorizer()
@@ -114,9 +114,7 @@ pub(super) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
     let mut token = None;
     loop {
         let page = cx
-            .gateway("GetAuthorizers", || {
-                cx.aws.apigateway.get_authorizers().api_id(api).set_next_token(token.clone()).send()
-            })
+            .gateway(|| cx.aws.apigateway.get_authorizers().api_id(api).set_next_token(token.clone()).send())
             .await
             .or_absent("NotFoundException")?;
         let Some(page) = page else { break };
@@ -144,10 +142,8 @@ pub(super) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
 
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let api = api::id_of(live);
-    cx.gateway("DeleteAuthorizer", || {
-        cx.aws.apigateway.delete_authorizer().api_id(api).authorizer_id(&live.id).send()
-    })
-    .await
-    .or_absent("NotFoundException")?;
+    cx.gateway(|| cx.aws.apigateway.delete_authorizer().api_id(api).authorizer_id(&live.id).send())
+        .await
+        .or_absent("NotFoundException")?;
     Ok(())
 }

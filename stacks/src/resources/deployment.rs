@@ -94,7 +94,7 @@ impl Resource for Deployment {
         }
         for _ in 0..3 {
             let created = cx
-                .gateway("CreateDeployment", || {
+                .gateway(|| {
                     cx.aws
                         .apigateway
                         .create_deployment()
@@ -132,9 +132,7 @@ pub(super) async fn list(cx: &Cx<'_>, api: &str) -> Result<Vec<Described>, Error
     let mut token = None;
     loop {
         let page = cx
-            .gateway("GetDeployments", || {
-                cx.aws.apigateway.get_deployments().api_id(api).set_next_token(token.clone()).send()
-            })
+            .gateway(|| cx.aws.apigateway.get_deployments().api_id(api).set_next_token(token.clone()).send())
             .await
             .or_absent("NotFoundException")?;
         let Some(page) = page else { return Ok(items) };
@@ -191,11 +189,9 @@ pub(super) async fn retire(cx: &Cx<'_>, replaced: &Live) -> Result<(), Error> {
 
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let api = api::id_of(live);
-    cx.gateway("DeleteDeployment", || {
-        cx.aws.apigateway.delete_deployment().api_id(api).deployment_id(&live.id).send()
-    })
-    .await
-    .or_absent("NotFoundException")?;
+    cx.gateway(|| cx.aws.apigateway.delete_deployment().api_id(api).deployment_id(&live.id).send())
+        .await
+        .or_absent("NotFoundException")?;
     Ok(())
 }
 

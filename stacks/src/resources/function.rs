@@ -146,15 +146,13 @@ impl Resource for Function {
         let mut live = live.cloned();
         if live.is_none() {
             match self.create(cx).await? {
-                Some(uploaded) => return Ok(self.outputs(uploaded)),
+                Some(version) => return Ok(self.outputs(version)),
                 None => live = Some(require_owned(cx, find(cx, self.handler.name()).await?)?),
             }
         }
         let drift = cx.drifted(self, live.as_ref())?;
         let drifted = |properties: &[&str]| properties.iter().any(|property| drift.contains(property));
-        let version = live.as_ref().and_then(|live| live.outputs.get("version").cloned());
-        let is_published = version.is_some();
-        let mut uploaded = Uploaded { version: version.unwrap_or_default(), ready: false };
+        let mut version = live.as_ref().and_then(|live| live.outputs.get("version").cloned());
         // Configuration, wait, code, wait: aws-facts, Lambda 2.
         let undeclared = drifted(&[UNDECLARED]);
         let reconfigured =
@@ -163,55 +161,37 @@ impl Resource for Function {
             self.update_configuration(cx, undeclared).await?;
         }
         if drifted(&["code_sha256", "architecture"]) {
-            uploaded = upload(cx, &self.name(), &self.artifact, self.architecture).await?;
-        } else if reconfigured || drifted(&["published"]) || !is_published {
-            uploaded.version = self.publish(cx).await?;
+            version = Some(upload(cx, &self.name(), &self.artifact, self.architecture).await?);
+        } else if reconfigured || drifted(&["published"]) || version.is_none() {
+            version = Some(self.publish(cx).await?);
         }
         if drifted(&["reserved_concurrency"]) {
-            cx.call("DeleteFunctionConcurrency", || {
-                cx.aws.lambda.delete_function_concurrency().function_name(self.name()).send()
-            })
-            .await?;
+            cx.call(|| cx.aws.lambda.delete_function_concurrency().function_name(self.name()).send()).await?;
         }
         if drifted(&["tags"]) {
             let arn = arn(&self.identity, &self.name());
-            cx.call("TagResource", || {
+            cx.call(|| {
                 cx.aws.lambda.tag_resource().resource(&arn).set_tags(Some(tag_map(&self.scope))).send()
             })
             .await?;
         }
-        Ok(self.outputs(uploaded))
+        Ok(self.outputs(version.unwrap_or_default()))
     }
-}
-
-/// A published version.
-pub(crate) struct Uploaded {
-    pub(crate) version: String,
-    /// Lambda said in the same answer that it can serve.
-    pub(crate) ready: bool,
 }
 
 /// The property that only new code changes.
 pub(crate) const CODE: &str = "code_sha256";
 
-/// Set if nobody has to wait for the version.
-pub(super) const READY: &str = "ready";
-
 impl Function {
-    fn outputs(&self, uploaded: Uploaded) -> Values {
-        let mut values =
-            Values::from([("arn", arn(&self.identity, &self.name())), ("version", uploaded.version)]);
-        if uploaded.ready {
-            values.insert(READY, "yes".to_owned());
-        }
-        values
+    fn outputs(&self, version: String) -> Values {
+        Values::from([("arn", arn(&self.identity, &self.name())), ("version", version)])
     }
 
     /// The version it was published as, or nothing if there is such a function already.
-    async fn create(&self, cx: &Cx<'_>) -> Result<Option<Uploaded>, Error> {
+    async fn create(&self, cx: &Cx<'_>) -> Result<Option<String>, Error> {
         let code = FunctionCode::builder().zip_file(Blob::new(self.artifact.zip())).build();
         let created = cx
-            .call("CreateFunction", || {
+            .call(|| {
                 cx.aws
                     .lambda
                     .create_function()
@@ -231,10 +211,7 @@ impl Function {
             })
             .await;
         match created {
-            Ok(answer) => Ok(Some(Uploaded {
-                ready: answer.state == Some(State::Active),
-                version: answer.version.unwrap_or_default(),
-            })),
+            Ok(answer) => Ok(Some(answer.version.unwrap_or_default())),
             Err(failure)
                 if failure.is("ResourceConflictException") && failure.message.contains("already exist") =>
             {
@@ -246,7 +223,7 @@ impl Function {
 
     /// `reset`: also what is not declared goes back to its default, each in the way in which Lambda takes it back.
     async fn update_configuration(&self, cx: &Cx<'_>, reset: bool) -> Result<(), Error> {
-        cx.call("UpdateFunctionConfiguration", || {
+        cx.call(|| {
             let request = cx
                 .aws
                 .lambda
@@ -288,9 +265,7 @@ impl Function {
 
     /// Publishing what is published already gives the same version: Lambda's PublishVersion documentation.
     async fn publish(&self, cx: &Cx<'_>) -> Result<String, Error> {
-        let answer = cx
-            .call("PublishVersion", || cx.aws.lambda.publish_version().function_name(self.name()).send())
-            .await?;
+        let answer = cx.call(|| cx.aws.lambda.publish_version().function_name(self.name()).send()).await?;
         answer.version.ok_or_else(|| Error::bug("PublishVersion told no version"))
     }
 }
@@ -301,9 +276,9 @@ pub(crate) async fn upload(
     name: &str,
     artifact: &Artifact,
     architecture: &str,
-) -> Result<Uploaded, Error> {
+) -> Result<String, Error> {
     let answer = cx
-        .call("UpdateFunctionCode", || {
+        .call(|| {
             cx.aws
                 .lambda
                 .update_function_code()
@@ -314,16 +289,14 @@ pub(crate) async fn upload(
                 .send()
         })
         .await?;
-    let ready = answer.last_update_status == Some(LastUpdateStatus::Successful);
-    let version = answer.version.ok_or_else(|| Error::bug("UpdateFunctionCode told no version"))?;
-    Ok(Uploaded { version, ready })
+    answer.version.ok_or_else(|| Error::bug("UpdateFunctionCode told no version"))
 }
 
 /// Waits until the function, or one version of it, can be invoked and changed.
 pub(crate) async fn wait_until_ready(cx: &Cx<'_>, name: &str, version: Option<&str>) -> Result<(), Error> {
     cx.wait("the function is ready", READY_WITHIN, || async {
         let answer = cx
-            .call("GetFunctionConfiguration", || {
+            .call(|| {
                 let request = cx.aws.lambda.get_function_configuration().function_name(name);
                 request.set_qualifier(version.map(str::to_owned)).send()
             })
@@ -387,7 +360,7 @@ async fn find(cx: &Cx<'_>, part: &str) -> Result<Option<Live>, Error> {
 
 async fn observe_function(cx: &Cx<'_>, name: &str) -> Result<Option<Live>, Error> {
     let answer = cx
-        .call("GetFunction", || cx.aws.lambda.get_function().function_name(name).send())
+        .call(|| cx.aws.lambda.get_function().function_name(name).send())
         .await
         .or_absent("ResourceNotFoundException")?;
     let Some(answer) = answer else { return Ok(None) };
@@ -414,7 +387,7 @@ async fn observe_configuration(
     qualifier: &str,
 ) -> Result<Option<Properties>, Error> {
     let answer = cx
-        .call("GetFunction", || cx.aws.lambda.get_function().function_name(name).qualifier(qualifier).send())
+        .call(|| cx.aws.lambda.get_function().function_name(name).qualifier(qualifier).send())
         .await
         .or_absent("ResourceNotFoundException")?;
     Ok(answer.and_then(|answer| answer.configuration).map(|configuration| comparable(name, &configuration)))
@@ -468,7 +441,7 @@ fn undeclared(name: &str, found: &FunctionConfiguration) -> Value {
 
 /// Takes versions, aliases and permissions along.
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
-    cx.call("DeleteFunction", || cx.aws.lambda.delete_function().function_name(&live.id).send())
+    cx.call(|| cx.aws.lambda.delete_function().function_name(&live.id).send())
         .await
         .or_absent("ResourceNotFoundException")?;
     Ok(())

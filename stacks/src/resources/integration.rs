@@ -120,7 +120,7 @@ impl Integration {
     async fn create(&self, cx: &Cx<'_>, api: &str) -> Result<Values, Error> {
         for _ in 0..3 {
             let created = cx
-                .gateway("CreateIntegration", || {
+                .gateway(|| {
                     let shape = self.shape();
                     cx.aws
                         .apigateway
@@ -157,7 +157,7 @@ impl Integration {
 
     /// `reset`: also what is not declared goes back to its default.
     async fn update(&self, cx: &Cx<'_>, api: &str, id: &str, reset: bool) -> Result<(), Error> {
-        cx.gateway("UpdateIntegration", || {
+        cx.gateway(|| {
             let shape = self.shape();
             cx.aws
                 .apigateway
@@ -189,9 +189,7 @@ async fn list(cx: &Cx<'_>, api: &str) -> Result<Vec<Described>, Error> {
     let mut token = None;
     loop {
         let page = cx
-            .gateway("GetIntegrations", || {
-                cx.aws.apigateway.get_integrations().api_id(api).set_next_token(token.clone()).send()
-            })
+            .gateway(|| cx.aws.apigateway.get_integrations().api_id(api).set_next_token(token.clone()).send())
             .await
             .or_absent("NotFoundException")?;
         let Some(page) = page else { return Ok(items) };
@@ -237,10 +235,8 @@ pub(super) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
 
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let api = api::id_of(live);
-    cx.gateway("DeleteIntegration", || {
-        cx.aws.apigateway.delete_integration().api_id(api).integration_id(&live.id).send()
-    })
-    .await
-    .or_absent("NotFoundException")?;
+    cx.gateway(|| cx.aws.apigateway.delete_integration().api_id(api).integration_id(&live.id).send())
+        .await
+        .or_absent("NotFoundException")?;
     Ok(())
 }

@@ -61,7 +61,7 @@ impl Resource for IntegrationResponse {
         let mut live = live.cloned();
         if live.is_none() {
             let created = cx
-                .gateway("CreateIntegrationResponse", || {
+                .gateway(|| {
                     cx.aws
                         .apigateway
                         .create_integration_response()
@@ -85,7 +85,7 @@ impl Resource for IntegrationResponse {
         }
         let drift = cx.drifted(self, live.as_ref())?;
         if let Some(live) = live.filter(|_| !drift.is_empty()) {
-            cx.gateway("UpdateIntegrationResponse", || {
+            cx.gateway(|| {
                 cx.aws
                     .apigateway
                     .update_integration_response()
@@ -108,7 +108,7 @@ pub(super) async fn observe(
     integration: &str,
 ) -> Result<Found, Error> {
     let answer = cx
-        .gateway("GetIntegrationResponses", || {
+        .gateway(|| {
             cx.aws.apigateway.get_integration_responses().api_id(api).integration_id(integration).send()
         })
         .await
@@ -127,7 +127,7 @@ pub(super) async fn observe(
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let api = api::id_of(live);
     let integration = live.outputs.get("integration").cloned().unwrap_or_default();
-    cx.gateway("DeleteIntegrationResponse", || {
+    cx.gateway(|| {
         cx.aws
             .apigateway
             .delete_integration_response()

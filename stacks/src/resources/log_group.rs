@@ -61,7 +61,7 @@ impl Resource for LogGroup {
         let mut arn = live.and_then(|live| live.outputs.get("arn").cloned());
         if live.is_none() {
             let created = cx
-                .call("CreateLogGroup", || {
+                .call(|| {
                     cx.aws
                         .logs
                         .create_log_group()
@@ -82,13 +82,13 @@ impl Resource for LogGroup {
         }
         if drift.contains(&"retention_days") {
             let days = i32::try_from(self.retention_days).unwrap_or(i32::MAX);
-            cx.call("PutRetentionPolicy", || {
+            cx.call(|| {
                 cx.aws.logs.put_retention_policy().log_group_name(&name).retention_in_days(days).send()
             })
             .await?;
         }
         if let (true, Some(arn)) = (drift.contains(&"tags"), &arn) {
-            cx.call("TagResource", || {
+            cx.call(|| {
                 cx.aws.logs.tag_resource().resource_arn(arn).set_tags(Some(tag_map(&self.scope))).send()
             })
             .await?;
@@ -121,7 +121,7 @@ async fn list(cx: &Cx<'_>, prefix: &str) -> Result<Vec<Described>, Error> {
     let mut token = None;
     loop {
         let page = cx
-            .call("DescribeLogGroups", || {
+            .call(|| {
                 cx.aws
                     .logs
                     .describe_log_groups()
@@ -142,7 +142,7 @@ async fn observe_group(cx: &Cx<'_>, group: Described) -> Result<Live, Error> {
     // Tag calls want the ARN without the trailing `:*` that describing it gives.
     let arn = group.arn.unwrap_or_default().trim_end_matches(":*").to_owned();
     let tags = cx
-        .call("ListTagsForResource", || cx.aws.logs.list_tags_for_resource().resource_arn(&arn).send())
+        .call(|| cx.aws.logs.list_tags_for_resource().resource_arn(&arn).send())
         .await
         .or_absent("ResourceNotFoundException")?
         .and_then(|answer| answer.tags)
@@ -155,7 +155,7 @@ async fn observe_group(cx: &Cx<'_>, group: Described) -> Result<Live, Error> {
 }
 
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
-    cx.call("DeleteLogGroup", || cx.aws.logs.delete_log_group().log_group_name(&live.id).send())
+    cx.call(|| cx.aws.logs.delete_log_group().log_group_name(&live.id).send())
         .await
         .or_absent("ResourceNotFoundException")?;
     Ok(())

@@ -108,7 +108,7 @@ impl Permission {
     async fn add(&self, cx: &Cx<'_>) -> Result<(), Error> {
         let source_arn = self.source_arn(&cx.outputs);
         let added = cx
-            .call("AddPermission", || {
+            .call(|| {
                 cx.aws
                     .lambda
                     .add_permission()
@@ -133,9 +133,7 @@ impl Permission {
 pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Found, Error> {
     let function = cx.scope.named(part);
     let answer = cx
-        .call("GetPolicy", || {
-            cx.aws.lambda.get_policy().function_name(&function).qualifier(alias::NAME).send()
-        })
+        .call(|| cx.aws.lambda.get_policy().function_name(&function).qualifier(alias::NAME).send())
         .await
         .or_absent("ResourceNotFoundException")?;
     let document: Value = answer
@@ -165,7 +163,7 @@ pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Found, Error> {
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let of = |name: &str| live.outputs.get(name).cloned().unwrap_or_default();
     let (function, statement) = (of("function"), of("statement"));
-    cx.call("RemovePermission", || {
+    cx.call(|| {
         cx.aws
             .lambda
             .remove_permission()

@@ -77,7 +77,7 @@ impl Resource for Policy {
         if !cx.drifted(self, live)?.is_empty() {
             let document = self.document(&cx.outputs).unwrap_or_default().to_string();
             let role = self.scope.function(self.handler);
-            cx.call("PutRolePolicy", || {
+            cx.call(|| {
                 cx.aws
                     .iam
                     .put_role_policy()
@@ -98,9 +98,7 @@ pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Found, Error> {
         let role = role.clone();
         async move {
             let answer = cx
-                .call("GetRolePolicy", || {
-                    cx.aws.iam.get_role_policy().role_name(&role).policy_name(&name).send()
-                })
+                .call(|| cx.aws.iam.get_role_policy().role_name(&role).policy_name(&name).send())
                 .await
                 .or_absent("NoSuchEntity")?;
             Ok::<_, Error>(answer.map(|answer| {
@@ -119,9 +117,7 @@ async fn list(cx: &Cx<'_>, role: &str) -> Result<Vec<String>, Error> {
     let mut marker = None;
     loop {
         let page = cx
-            .call("ListRolePolicies", || {
-                cx.aws.iam.list_role_policies().role_name(role).set_marker(marker.clone()).send()
-            })
+            .call(|| cx.aws.iam.list_role_policies().role_name(role).set_marker(marker.clone()).send())
             .await
             .or_absent("NoSuchEntity")?;
         let Some(page) = page else { return Ok(names) };
@@ -136,10 +132,8 @@ async fn list(cx: &Cx<'_>, role: &str) -> Result<Vec<String>, Error> {
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let of = |name: &str| live.outputs.get(name).cloned().unwrap_or_default();
     let (role, policy) = (of("role"), of("policy"));
-    cx.call("DeleteRolePolicy", || {
-        cx.aws.iam.delete_role_policy().role_name(&role).policy_name(&policy).send()
-    })
-    .await
-    .or_absent("NoSuchEntity")?;
+    cx.call(|| cx.aws.iam.delete_role_policy().role_name(&role).policy_name(&policy).send())
+        .await
+        .or_absent("NoSuchEntity")?;
     Ok(())
 }

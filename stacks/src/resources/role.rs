@@ -55,7 +55,7 @@ impl Resource for Role {
         let mut drift = cx.drifted(self, live.as_ref())?;
         if live.is_none() {
             let created = cx
-                .call("CreateRole", || {
+                .call(|| {
                     cx.aws
                         .iam
                         .create_role()
@@ -78,16 +78,14 @@ impl Resource for Role {
             }
         }
         if drift.contains(&"trust") {
-            cx.call("UpdateAssumeRolePolicy", || {
+            cx.call(|| {
                 cx.aws.iam.update_assume_role_policy().role_name(&name).policy_document(&trust).send()
             })
             .await?;
         }
         if drift.contains(&"tags") {
-            cx.call("TagRole", || {
-                cx.aws.iam.tag_role().role_name(&name).set_tags(Some(tags(&self.scope))).send()
-            })
-            .await?;
+            cx.call(|| cx.aws.iam.tag_role().role_name(&name).set_tags(Some(tags(&self.scope))).send())
+                .await?;
         }
         let Some(live) = live else { return Err(Error::bug("no role to update")) };
         if drift.contains(&"attached") {
@@ -97,11 +95,9 @@ impl Resource for Role {
             }
         }
         if drift.contains(&"boundary") {
-            cx.call("DeleteRolePermissionsBoundary", || {
-                cx.aws.iam.delete_role_permissions_boundary().role_name(&name).send()
-            })
-            .await
-            .or_absent("NoSuchEntity")?;
+            cx.call(|| cx.aws.iam.delete_role_permissions_boundary().role_name(&name).send())
+                .await
+                .or_absent("NoSuchEntity")?;
         }
         Ok(live.outputs)
     }
@@ -110,7 +106,7 @@ impl Resource for Role {
 /// ARNs of the managed policies that are attached, in order. A role can have 20 at most, so they are one page.
 async fn list_attached(cx: &Cx<'_>, role: &str) -> Result<Vec<String>, AwsFailure> {
     let answer = cx
-        .call("ListAttachedRolePolicies", || cx.aws.iam.list_attached_role_policies().role_name(role).send())
+        .call(|| cx.aws.iam.list_attached_role_policies().role_name(role).send())
         .await
         .or_absent("NoSuchEntity")?;
     let policies = answer.and_then(|answer| answer.attached_policies).unwrap_or_default();
@@ -120,7 +116,7 @@ async fn list_attached(cx: &Cx<'_>, role: &str) -> Result<Vec<String>, AwsFailur
 }
 
 async fn detach(cx: &Cx<'_>, role: &str, arn: &str) -> Result<(), Error> {
-    cx.call("DetachRolePolicy", || cx.aws.iam.detach_role_policy().role_name(role).policy_arn(arn).send())
+    cx.call(|| cx.aws.iam.detach_role_policy().role_name(role).policy_arn(arn).send())
         .await
         .or_absent("NoSuchEntity")?;
     Ok(())
@@ -144,7 +140,7 @@ pub(super) async fn list(cx: &Cx<'_>) -> Result<Vec<String>, Error> {
     let mut marker = None;
     loop {
         let page = cx
-            .call("ListRoles", || {
+            .call(|| {
                 cx.aws.iam.list_roles().path_prefix(cx.scope.role_path()).set_marker(marker.clone()).send()
             })
             .await?;
@@ -164,7 +160,7 @@ pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Found, Error> {
 async fn find(cx: &Cx<'_>, name: &str) -> Result<Option<Live>, Error> {
     let (role, attached) = try_join(
         async {
-            let answer = cx.call("GetRole", || cx.aws.iam.get_role().role_name(name).send()).await;
+            let answer = cx.call(|| cx.aws.iam.get_role().role_name(name).send()).await;
             answer.or_absent("NoSuchEntity")
         },
         list_attached(cx, name),
@@ -191,8 +187,7 @@ pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let name = &live.id;
     let (inline, attached) = try_join(
         async {
-            let answer =
-                cx.call("ListRolePolicies", || cx.aws.iam.list_role_policies().role_name(name).send()).await;
+            let answer = cx.call(|| cx.aws.iam.list_role_policies().role_name(name).send()).await;
             answer.or_absent("NoSuchEntity")
         },
         list_attached(cx, name),
@@ -200,18 +195,14 @@ pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     .await?;
     let inline = inline.map(|answer| answer.policy_names).unwrap_or_default();
     let deletions = inline.iter().map(|policy| async move {
-        cx.call("DeleteRolePolicy", || {
-            cx.aws.iam.delete_role_policy().role_name(name).policy_name(policy).send()
-        })
-        .await
-        .or_absent("NoSuchEntity")
+        cx.call(|| cx.aws.iam.delete_role_policy().role_name(name).policy_name(policy).send())
+            .await
+            .or_absent("NoSuchEntity")
     });
     try_join_all(deletions).await?;
     for arn in &attached {
         detach(cx, name, arn).await?;
     }
-    cx.call("DeleteRole", || cx.aws.iam.delete_role().role_name(name).send())
-        .await
-        .or_absent("NoSuchEntity")?;
+    cx.call(|| cx.aws.iam.delete_role().role_name(name).send()).await.or_absent("NoSuchEntity")?;
     Ok(())
 }

@@ -82,7 +82,7 @@ impl Resource for Route {
         let mut live = live.cloned();
         if live.is_none() {
             let created = cx
-                .gateway("CreateRoute", || {
+                .gateway(|| {
                     cx.aws
                         .apigateway
                         .create_route()
@@ -111,7 +111,7 @@ impl Resource for Route {
         if !drift.is_empty() {
             // An empty one takes it away.
             let model = drift.contains(&UNDECLARED).then(String::new);
-            cx.gateway("UpdateRoute", || {
+            cx.gateway(|| {
                 cx.aws
                     .apigateway
                     .update_route()
@@ -141,9 +141,7 @@ async fn list(cx: &Cx<'_>, api: &str) -> Result<Vec<Described>, Error> {
     let mut token = None;
     loop {
         let page = cx
-            .gateway("GetRoutes", || {
-                cx.aws.apigateway.get_routes().api_id(api).set_next_token(token.clone()).send()
-            })
+            .gateway(|| cx.aws.apigateway.get_routes().api_id(api).set_next_token(token.clone()).send())
             .await
             .or_absent("NotFoundException")?;
         let Some(page) = page else { return Ok(items) };
@@ -189,7 +187,7 @@ pub(super) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
 /// Takes its responses along.
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let api = api::id_of(live);
-    cx.gateway("DeleteRoute", || cx.aws.apigateway.delete_route().api_id(api).route_id(&live.id).send())
+    cx.gateway(|| cx.aws.apigateway.delete_route().api_id(api).route_id(&live.id).send())
         .await
         .or_absent("NotFoundException")?;
     Ok(())

@@ -43,7 +43,7 @@ impl Resource for RouteResponse {
         let api = cx.output(&api::address(&self.scope), "id")?;
         let route = cx.output(&route::address(self.route), "id")?;
         let created = cx
-            .gateway("CreateRouteResponse", || {
+            .gateway(|| {
                 cx.aws
                     .apigateway
                     .create_route_response()
@@ -64,9 +64,7 @@ impl Resource for RouteResponse {
 
 pub(super) async fn observe(cx: &Cx<'_>, api: &str, owner: &Address, route: &str) -> Result<Found, Error> {
     let answer = cx
-        .gateway("GetRouteResponses", || {
-            cx.aws.apigateway.get_route_responses().api_id(api).route_id(route).send()
-        })
+        .gateway(|| cx.aws.apigateway.get_route_responses().api_id(api).route_id(route).send())
         .await
         .or_absent("NotFoundException")?;
     let items = answer.and_then(|answer| answer.items).unwrap_or_default();
@@ -82,7 +80,7 @@ pub(super) async fn observe(cx: &Cx<'_>, api: &str, owner: &Address, route: &str
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let api = api::id_of(live);
     let route = live.outputs.get("route").cloned().unwrap_or_default();
-    cx.gateway("DeleteRouteResponse", || {
+    cx.gateway(|| {
         cx.aws
             .apigateway
             .delete_route_response()

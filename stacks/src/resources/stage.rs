@@ -74,7 +74,7 @@ impl Resource for Stage {
         let mut live = live.cloned();
         if live.is_none() {
             let created = cx
-                .gateway("CreateStage", || {
+                .gateway(|| {
                     cx.aws
                         .apigateway
                         .create_stage()
@@ -103,7 +103,7 @@ impl Resource for Stage {
             self.remove(cx, api, found).await?;
         }
         if drift.iter().any(|property| *property != "tags") {
-            cx.gateway("UpdateStage", || {
+            cx.gateway(|| {
                 cx.aws
                     .apigateway
                     .update_stage()
@@ -122,7 +122,7 @@ impl Resource for Stage {
         if drift.contains(&"tags") {
             let Identity { partition, region, .. } = &self.identity;
             let arn = format!("arn:{partition}:apigateway:{region}::/apis/{api}/stages/{}", self.scope.stage);
-            cx.gateway("TagResource", || {
+            cx.gateway(|| {
                 cx.aws
                     .apigateway
                     .tag_resource()
@@ -139,7 +139,7 @@ impl Resource for Stage {
 /// Serves another deployment, and changes nothing else.
 pub(crate) async fn point_to(cx: &Cx<'_>, api: &str, deployment: &str) -> Result<(), Error> {
     let stage = cx.scope.stage.as_str();
-    cx.gateway("UpdateStage", || {
+    cx.gateway(|| {
         cx.aws.apigateway.update_stage().api_id(api).stage_name(stage).deployment_id(deployment).send()
     })
     .await?;
@@ -173,14 +173,14 @@ impl Stage {
     async fn remove(&self, cx: &Cx<'_>, api: &str, found: &Extras<'_>) -> Result<(), Error> {
         let stage = self.scope.stage.as_str();
         if found.has("access_log") {
-            cx.gateway("DeleteAccessLogSettings", || {
+            cx.gateway(|| {
                 cx.aws.apigateway.delete_access_log_settings().api_id(api).stage_name(stage).send()
             })
             .await
             .or_absent("NotFoundException")?;
         }
         for route in found.names_in("routes") {
-            cx.gateway("DeleteRouteSettings", || {
+            cx.gateway(|| {
                 cx.aws
                     .apigateway
                     .delete_route_settings()
@@ -201,9 +201,7 @@ pub(crate) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
     let mut token = None;
     loop {
         let page = cx
-            .gateway("GetStages", || {
-                cx.aws.apigateway.get_stages().api_id(api).set_next_token(token.clone()).send()
-            })
+            .gateway(|| cx.aws.apigateway.get_stages().api_id(api).set_next_token(token.clone()).send())
             .await
             .or_absent("NotFoundException")?;
         let Some(page) = page else { break };
@@ -263,7 +261,7 @@ fn undeclared(stage: &Described) -> Value {
 
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let api = api::id_of(live);
-    cx.gateway("DeleteStage", || cx.aws.apigateway.delete_stage().api_id(api).stage_name(&live.id).send())
+    cx.gateway(|| cx.aws.apigateway.delete_stage().api_id(api).stage_name(&live.id).send())
         .await
         .or_absent("NotFoundException")?;
     Ok(())

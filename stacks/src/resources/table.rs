@@ -110,7 +110,7 @@ impl Resource for Table {
             wait_until_active(cx, &name).await?;
         }
         if drift.contains(&"tags") {
-            cx.call("TagResource", || {
+            cx.call(|| {
                 cx.aws.dynamodb.tag_resource().resource_arn(&arn).set_tags(Some(tags(&self.scope))).send()
             })
             .await?;
@@ -132,7 +132,7 @@ impl Table {
         let attributes = vec![attribute(keys::PARTITION_KEY)?, attribute(keys::SORT_KEY)?];
         let schema = vec![key(keys::PARTITION_KEY, KeyType::Hash)?, key(keys::SORT_KEY, KeyType::Range)?];
         let created = cx
-            .call("CreateTable", || {
+            .call(|| {
                 cx.aws
                     .dynamodb
                     .create_table()
@@ -153,7 +153,7 @@ impl Table {
     }
 
     async fn update(&self, cx: &Cx<'_>, drift: &[&str]) -> Result<(), Error> {
-        cx.call("UpdateTable", || {
+        cx.call(|| {
             let mut request = cx.aws.dynamodb.update_table().table_name(self.scope.table());
             if drift.contains(&"billing") {
                 request = request.billing_mode(BillingMode::PayPerRequest);
@@ -178,7 +178,7 @@ impl Table {
             TimeToLiveSpecification::builder().enabled(true).attribute_name(keys::TTL).build();
         let specification = specification.map_err(|error| Error::bug(error.to_string()))?;
         let result = cx
-            .call("UpdateTimeToLive", || {
+            .call(|| {
                 cx.aws
                     .dynamodb
                     .update_time_to_live()
@@ -203,7 +203,7 @@ impl Table {
         let specification =
             PointInTimeRecoverySpecification::builder().point_in_time_recovery_enabled(self.pitr).build();
         let specification = specification.map_err(|error| Error::bug(error.to_string()))?;
-        cx.call("UpdateContinuousBackups", || {
+        cx.call(|| {
             cx.aws
                 .dynamodb
                 .update_continuous_backups()
@@ -249,11 +249,9 @@ async fn observe_table(cx: &Cx<'_>) -> Result<Option<Live>, Error> {
     let Some(table) = describe(cx, &name).await? else { return Ok(None) };
     let arn = table.table_arn.clone().unwrap_or_default();
     let (ttl, backups, tags) = try_join3(
-        cx.call("DescribeTimeToLive", || cx.aws.dynamodb.describe_time_to_live().table_name(&name).send()),
-        cx.call("DescribeContinuousBackups", || {
-            cx.aws.dynamodb.describe_continuous_backups().table_name(&name).send()
-        }),
-        cx.call("ListTagsOfResource", || cx.aws.dynamodb.list_tags_of_resource().resource_arn(&arn).send()),
+        cx.call(|| cx.aws.dynamodb.describe_time_to_live().table_name(&name).send()),
+        cx.call(|| cx.aws.dynamodb.describe_continuous_backups().table_name(&name).send()),
+        cx.call(|| cx.aws.dynamodb.list_tags_of_resource().resource_arn(&arn).send()),
     )
     .await?;
     let ttl = ttl.time_to_live_description.filter(|ttl| {
@@ -294,7 +292,7 @@ async fn observe_table(cx: &Cx<'_>) -> Result<Option<Live>, Error> {
 
 async fn describe(cx: &Cx<'_>, name: &str) -> Result<Option<TableDescription>, Error> {
     let answer = cx
-        .call("DescribeTable", || cx.aws.dynamodb.describe_table().table_name(name).send())
+        .call(|| cx.aws.dynamodb.describe_table().table_name(name).send())
         .await
         .or_absent("ResourceNotFoundException")?;
     Ok(answer.and_then(|answer| answer.table))
@@ -342,16 +340,14 @@ async fn delete_unprotected(cx: &Cx<'_>, name: &str, updating: bool) -> Result<(
     if updating {
         wait_until_active(cx, name).await?;
     }
-    cx.call("DeleteTable", || cx.aws.dynamodb.delete_table().table_name(name).send())
+    cx.call(|| cx.aws.dynamodb.delete_table().table_name(name).send())
         .await
         .or_absent("ResourceNotFoundException")?;
     Ok(())
 }
 
 async fn protect(cx: &Cx<'_>, name: &str, on: bool) -> Result<(), Error> {
-    cx.call("UpdateTable", || {
-        cx.aws.dynamodb.update_table().table_name(name).deletion_protection_enabled(on).send()
-    })
-    .await?;
+    cx.call(|| cx.aws.dynamodb.update_table().table_name(name).deletion_protection_enabled(on).send())
+        .await?;
     Ok(())
 }
