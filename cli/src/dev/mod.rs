@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use chat_stacks::settings::Endpoint;
 use chat_stacks::status::{self, Status};
-use chat_stacks::{Action, Artifacts, Plan, PlanOptions, StageSettings, plan};
+use chat_stacks::{Action, Artifacts, Plan, PlanOptions, StageSettings};
 use console::style;
 use serde::Serialize;
 
 use crate::args::Dev;
+use crate::change::{Seen, again_if_overtaken};
 use crate::context::Context;
 use crate::env;
 use crate::error::{CliError, Result};
@@ -24,7 +25,7 @@ use crate::output;
 use crate::output::plan::summary;
 use crate::output::progress::seconds;
 use crate::project::Project;
-use crate::stage::{self, Seen, Stage, again_if_overtaken};
+use crate::stage::{self, Stage};
 use crate::verbs::deploy::show_plan;
 use crate::verbs::logs::Tail;
 use host::Host;
@@ -124,17 +125,7 @@ async fn session(context: &Context, args: &Dev, started: Instant, slot: &mut Opt
     let (stage, seen) = prepared?;
     let host = slot.as_ref();
 
-    let mut session = Session {
-        context,
-        project: &project,
-        stage,
-        web,
-        args,
-        started,
-        ready: false,
-        url: String::new(),
-        watch,
-    };
+    let mut session = Session { context, project: &project, stage, web, args, started, ready: false, watch };
     match artifacts {
         Ok(artifacts) => match session.deploy(&artifacts, seen).await {
             Err(error) if error.code == "overtaken" => session.deploy_again().await?,
@@ -174,17 +165,15 @@ struct Session<'a> {
     started: Instant,
     /// Whether the addresses have been printed.
     ready: bool,
-    /// Where clients connect, once that is known.
-    url: String,
     watch: Watch,
 }
 
 impl Session<'_> {
     /// Plans against what was observed, and applies.
     async fn deploy(&mut self, artifacts: &Artifacts, seen: Seen) -> Result<()> {
-        let identity = self.stage.aws.identity().await?;
-        let stack = chat_stacks::chat::stack(&self.stage.settings, identity, artifacts)?;
-        let plan = plan(&stack, &seen.observed, &PlanOptions::of(&self.stage.settings))?;
+        let options = PlanOptions::of(&self.stage.settings);
+        let (stack, plan) =
+            self.stage.compare(artifacts, &seen.observed, seen.ticket.applied(), &options).await?;
         let status = if plan.is_empty() {
             status::of(&seen.observed, stack.scope())
         } else {
@@ -210,7 +199,6 @@ impl Session<'_> {
     /// Tells the web client and the user where the chat is.
     fn announce(&mut self, status: &Status) {
         let Some(url) = status.websocket_url.clone() else { return };
-        self.url.clone_from(&url);
         let settings = &self.stage.settings;
         self.web.configure(WebConfig {
             url: url.clone(),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use console::style;
 use serde_json::Value;
 
 /// The fields that name an element of a list, so that two lists are compared element by element.
@@ -55,6 +56,16 @@ fn elements<'a>(path: &str, old: &'a [Value], new: &'a [Value], changes: &mut Ve
     changes.extend(gone.map(|item| Change { path: path.to_owned(), old: Some(item), new: None }));
     let come = new.iter().filter(|item| !old.contains(item));
     changes.extend(come.map(|item| Change { path: path.to_owned(), old: None, new: Some(item) }));
+}
+
+/// A value as a line of text shows it: texts without quotes, unless they are empty.
+pub(crate) fn text(value: Option<&Value>) -> String {
+    match value {
+        None => style("none").dim().to_string(),
+        Some(Value::String(text)) if text.is_empty() => "\"\"".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
 }
 
 fn name(item: &Value) -> Option<&str> {

@@ -148,13 +148,8 @@ impl PlanView<'_> {
     }
 
     fn value(&self, value: Option<&Value>) -> String {
-        let text = match value {
-            None => return style("none").dim().to_string(),
-            Some(Value::String(text)) if text.is_empty() => "\"\"".to_owned(),
-            Some(Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-        };
-        if self.verbose || text.chars().count() <= WIDTH {
+        let text = changes::text(value);
+        if value.is_none() || self.verbose || text.chars().count() <= WIDTH {
             return text;
         }
         let mut cut: String = text.chars().take(WIDTH - 1).collect();

@@ -5,17 +5,18 @@ use std::time::{Duration, Instant};
 
 use chat_stacks::settings::Endpoint;
 use chat_stacks::status::{self, Status};
-use chat_stacks::{Action, Address, Plan, PlanOptions, drift, plan};
+use chat_stacks::{Action, Address, Plan, PlanOptions};
 use serde::Serialize;
 
 use crate::args::{self, Engine};
+use crate::change::again_if_overtaken;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit_codes::ExitCode;
 use crate::output::plan::PlanView;
 use crate::output::progress::seconds;
 use crate::preflight::Preflight;
-use crate::stage::{Stage, again_if_overtaken};
+use crate::stage::Stage;
 use crate::verbs::outputs::Listing;
 
 #[derive(Debug, Serialize)]
@@ -111,11 +112,8 @@ async fn deploy(context: &Context, args: &args::Deploy, wait: Duration) -> Resul
         let options = PlanOptions { adopt: args.adopt, ..PlanOptions::of(&stage.settings) };
         let preflight = Preflight::start(&stage, args.no_preflight);
         let (artifacts, seen) = stage.look(context, wait, stage.artifacts(context)).await?;
-        let stack = chat_stacks::chat::stack(&stage.settings, stage.aws.identity().await?, &artifacts)?;
-        let mut plan = plan(&stack, &seen.observed, &options)?;
-        if let Some(applied) = seen.ticket.applied() {
-            drift::mark(&mut plan, applied);
-        }
+        let (stack, plan) =
+            stage.compare(&artifacts, &seen.observed, seen.ticket.applied(), &options).await?;
         if !plan.is_empty() {
             show_plan(context, &plan);
             preflight.check(context, &plan).await?;

@@ -7,12 +7,13 @@ use chat_stacks::{Address, Kind, PlanOptions, Stack, plan};
 use serde::Serialize;
 
 use crate::args::{self, Engine};
+use crate::change::again_if_overtaken;
 use crate::context::Context;
 use crate::error::Result;
 use crate::exit_codes::ExitCode;
 use crate::output::progress::seconds;
 use crate::preflight::Preflight;
-use crate::stage::{Stage, again_if_overtaken};
+use crate::stage::Stage;
 use crate::verbs::deploy::{ask, show_plan};
 use crate::who;
 

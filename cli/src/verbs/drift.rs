@@ -38,12 +38,8 @@ impl fmt::Display for Report {
             writeln!(f, "  {} {}", style(drift.kind).cyan(), style(&drift.resource).bold())?;
             for change in &drift.changes {
                 for part in changes::between(&change.property, change.left.as_ref(), change.found.as_ref()) {
-                    let shown = |value: Option<&serde_json::Value>| match value {
-                        Some(serde_json::Value::String(text)) => text.clone(),
-                        Some(value) => value.to_string(),
-                        None => style("none").dim().to_string(),
-                    };
-                    writeln!(f, "      {}: {} → {}", part.path, shown(part.old), shown(part.new))?;
+                    let (left, found) = (changes::text(part.old), changes::text(part.new));
+                    writeln!(f, "      {}: {left} → {found}", part.path)?;
                 }
             }
         }

@@ -13,11 +13,12 @@ use serde::Serialize;
 use super::deploy::ask;
 use super::stack::template;
 use crate::args;
+use crate::change::{Seen, again_if_overtaken};
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit_codes::ExitCode;
 use crate::output::progress::seconds;
-use crate::stage::{Seen, Stage, again_if_overtaken};
+use crate::stage::Stage;
 use crate::who;
 
 #[derive(Debug, Serialize)]

@@ -39,7 +39,7 @@ pub(crate) async fn run(context: &Context, args: &args::Plan) -> Result<ExitCode
     }
     let stage = Stage::open(context, args.cloud.port).await?;
     let options = PlanOptions { adopt: args.adopt, ..PlanOptions::of(&stage.settings) };
-    let (_, plan) = stage.plan(context, &options).await?;
+    let plan = stage.plan(context, &options).await?;
     let verbose = context.output.verbosity > 0;
     let changes = !plan.is_empty();
     context.output.result(&Report { changes, plan, verbose, markdown: args.markdown });

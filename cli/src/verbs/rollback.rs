@@ -11,11 +11,12 @@ use console::style;
 use serde::Serialize;
 
 use crate::args;
+use crate::change::again_if_overtaken;
 use crate::context::Context;
 use crate::error::Result;
 use crate::exit_codes::ExitCode;
 use crate::output::progress::{seconds, show};
-use crate::stage::{Stage, again_if_overtaken};
+use crate::stage::Stage;
 use crate::verbs::deploy::ask;
 use crate::who;
 

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit_codes::ExitCode;
 use crate::output::progress::show;
-use crate::stage::{self, Stage};
+use crate::stage::Stage;
 
 pub(crate) async fn deploy(context: &Context, args: &args::Deploy) -> Result<ExitCode> {
     if args.adopt {
@@ -32,12 +32,9 @@ pub(crate) async fn deploy(context: &Context, args: &args::Deploy) -> Result<Exi
                 return Err(declined);
             }
         }
-        Ok::<_, CliError>((stage, prepared))
+        Ok((stage, prepared))
     };
-    let (stage, prepared) = tokio::select! {
-        prepared = work => prepared?,
-        () = context.stop.cancelled() => return Err(CliError::interrupted()),
-    };
+    let (stage, prepared) = context.unless_stopped(work).await?;
     let plan = &prepared.plan;
     let outcome = if plan.is_empty() {
         Default::default()
@@ -73,8 +70,7 @@ pub(crate) async fn plan(context: &Context, args: &args::Plan) -> Result<ExitCod
 
 /// The template of the stage, and its code.
 pub(crate) async fn template(context: &Context, stage: &Stage) -> Result<(Template, Artifacts)> {
-    let built = stage::build(context, &stage.project, &stage.settings).await?;
-    let artifacts = stage::pack(&stage.project, &built).await?;
+    let artifacts = stage.artifacts(context).await?;
     Ok((cloudformation::synth(&stage.settings, &artifacts)?, artifacts))
 }
 
@@ -128,12 +124,9 @@ pub(crate) async fn destroy(context: &Context, args: &args::Destroy) -> Result<E
             let what = if data { ", with every message in it" } else { "" };
             ask(context, &format!("Delete the stack with all of this{what}?")).await?;
         }
-        Ok::<_, CliError>((stage, stack, plan))
+        Ok((stage, stack, plan))
     };
-    let (stage, stack, plan) = tokio::select! {
-        planned = work => planned?,
-        () = context.stop.cancelled() => return Err(CliError::interrupted()),
-    };
+    let (stage, stack, plan) = context.unless_stopped(work).await?;
     let known: Vec<_> = plan.steps.iter().map(|step| step.resource.clone()).collect();
     let outcome = show(&context.output, known.len(), async |events| {
         cloudformation::delete(&stage.aws, stack.scope(), &known, &events, &context.stop).await

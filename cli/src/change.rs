@@ -1,0 +1,267 @@
+//! A stage in change: looked at, carried out under its lock, verified and written down. Every verb that changes a stage
+//! by calls of its own goes this way.
+
+use std::time::{Duration, Instant};
+
+use chat_stacks::code::Changed;
+use chat_stacks::ledger::{Applied, Changes, Ledger, Patience, Pointers, Record, Ticket};
+use chat_stacks::settings::{AuthMode, Endpoint};
+use chat_stacks::verify::{Check, Pass};
+use chat_stacks::{
+    Artifacts, Observed, Outcome, Plan, Stack, Verification, apply, code, pointers, status, under_lock,
+    verify_change, verify_gone,
+};
+
+use crate::args;
+use crate::context::Context;
+use crate::error::Result;
+use crate::output::progress::show;
+use crate::stage::Stage;
+use crate::token::{Claims, SigningKey};
+use crate::who;
+
+/// A stage as it was seen in order to change it.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) observed: Observed,
+    pub(crate) ledger: Ledger,
+    pub(crate) ticket: Ticket,
+}
+
+/// What came of a change.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) outcome: Outcome,
+    /// The stage as it is now.
+    pub(crate) observed: Observed,
+    /// What the verification has seen.
+    pub(crate) verified: Option<String>,
+}
+
+/// What came of the short way.
+#[derive(Debug)]
+pub(crate) struct CutOver {
+    pub(crate) functions: Vec<String>,
+    /// Where clients connect.
+    pub(crate) url: Option<String>,
+    pub(crate) verified: Option<String>,
+}
+
+/// How the address of a cloud on this machine begins.
+const LOOPBACK: [&str; 3] = ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"];
+
+/// Seconds that the token of a verification is good for: longer than any verification takes.
+const VERIFY_TOKEN_S: i64 = 120;
+
+impl Stage {
+    /// Observes the stage in order to change it, and does `work` meanwhile, which changes nothing. Refuses, or waits,
+    /// while somebody else changes it, and refuses what belongs to CloudFormation.
+    pub(crate) async fn look<T>(
+        &self,
+        context: &Context,
+        wait: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<(T, Seen)> {
+        let (done, seen) = self.look_anyway(context, wait, work).await?;
+        self.require_direct(&seen.observed)?;
+        Ok((done, seen))
+    }
+
+    /// The same of a stage that may be CloudFormation's already.
+    pub(crate) async fn look_anyway<T>(
+        &self,
+        context: &Context,
+        wait: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<(T, Seen)> {
+        let started = tokio::time::Instant::now();
+        let ledger = self.ledger();
+        let open = self.open_ledger(context, &ledger, wait);
+        let identify = async { Ok(self.aws.identity().await?) };
+        let (done, mut observed, ticket, _) = tokio::try_join!(work, self.observe(), open, identify)?;
+        if ticket.is_stale_for(started) {
+            observed = self.observe().await?;
+        }
+        Ok((done, Seen { observed, ledger, ticket }))
+    }
+
+    /// How to see that the chat answers.
+    pub(crate) fn verification(&self, args: args::Verify) -> Result<Option<Verification>> {
+        if args.no_verify {
+            return Ok(None);
+        }
+        let user = Check::new_user();
+        let pass = match self.settings.auth.mode {
+            AuthMode::Open => Pass::Name,
+            AuthMode::Token => match SigningKey::existing(&self.project, &self.settings.stage)? {
+                Some(key) if self.settings.auth.public_keys.keys().any(|kid| kid.as_str() == key.kid()) => {
+                    let now = jiff::Timestamp::now().as_second();
+                    let rooms = Vec::new();
+                    let exp = now + VERIFY_TOKEN_S;
+                    Pass::Token(key.sign(&Claims { sub: user.clone(), name: None, rooms, iat: now, exp })?)
+                }
+                _ => Pass::Nothing,
+            },
+        };
+        let own = self.settings.origins.iter().map(|origin| origin.as_str());
+        let origin = match own.clone().any(|origin| origin == "*") {
+            true => None,
+            false => own.map(str::to_owned).next(),
+        };
+        Ok(Some(Verification { check: Check { user, pass, origin }, rollback: !args.no_rollback }))
+    }
+
+    /// Carries a plan out under the stage's lock and a live rendering, and writes it down. Stops in an orderly way when
+    /// the user wants to.
+    pub(crate) async fn carry_out(
+        &self,
+        context: &Context,
+        verb: &str,
+        seen: Seen,
+        stack: &Stack,
+        plan: &Plan,
+        verification: Option<Verification>,
+    ) -> Result<Done> {
+        if plan.is_empty() {
+            return Ok(Done { outcome: Outcome::default(), observed: seen.observed, verified: None });
+        }
+        let record = Record {
+            changes: Changes::of(plan),
+            before: Pointers::of(&seen.observed, stack.scope()),
+            ..who::record(self, verb).await?
+        };
+        let last = stack.is_empty();
+        let ((outcome, observed), record) = show(&context.output, plan.steps.len(), async |events| {
+            let Seen { ledger, ticket, .. } = &seen;
+            let work = async |record: &mut Record, cancel| {
+                let outcome = Box::pin(apply(&self.aws, stack, plan, &events, &cancel)).await?;
+                if last {
+                    verify_gone(&self.aws, stack.scope()).await?;
+                    return Ok((outcome, Observed::default()));
+                }
+                let observed = Observed::after(stack, &outcome);
+                record.after = Some(Pointers::of(&observed, stack.scope()));
+                record.leaves = Some(Applied::of(&observed));
+                let url = status::of(&observed, stack.scope()).websocket_url;
+                if let (Some(verification), Some(url)) = (&verification, url) {
+                    verify_change(ledger, &url, verification, record, &events, &cancel).await?;
+                }
+                Ok((outcome, observed))
+            };
+            Box::pin(under_lock(ledger, ticket, record, last, &events, &context.stop, work)).await
+        })
+        .await?;
+        Ok(Done { outcome, observed, verified: record.verified })
+    }
+
+    /// The short way for code that changed: nothing else is looked at. Names the functions that were cut over. With
+    /// `strict` it refuses if more than code is declared otherwise than the last run left it.
+    pub(crate) async fn cut_over(
+        &self,
+        context: &Context,
+        verb: &str,
+        wait: Duration,
+        artifacts: &Artifacts,
+        verify: args::Verify,
+        strict: bool,
+    ) -> Result<CutOver> {
+        let (aws, scope) = (&self.aws, self.settings.scope());
+        let started = tokio::time::Instant::now();
+        let ledger = self.ledger();
+        let look = async {
+            Ok(tokio::try_join!(code::changed(aws, &scope, artifacts), pointers::observe(aws, &scope))?)
+        };
+        let open = self.open_ledger(context, &ledger, wait);
+        let identify = async { Ok(aws.identity().await?) };
+        let ((mut changed, mut serving), ticket, identity) = tokio::try_join!(look, open, identify)?;
+        if ticket.is_stale_for(started) {
+            (changed, serving) =
+                tokio::try_join!(code::changed(aws, &scope, artifacts), pointers::observe(aws, &scope))?;
+        }
+        self.require(!serving.of_cloudformation)?;
+        if strict {
+            let stack = chat_stacks::chat::stack(&self.settings, identity, artifacts)?;
+            let others = match ticket.applied() {
+                Some(applied) => code::others(&stack, applied, &serving),
+                None => vec!["nothing is written down of the last deploy".to_owned()],
+            };
+            if !others.is_empty() {
+                return Err(chat_stacks::Error::NotOnlyCode { others }.into());
+            }
+        }
+        let url = serving.url(&scope);
+        let before = serving.pointers;
+        if changed.is_empty() {
+            return Ok(CutOver { functions: Vec::new(), url, verified: None });
+        }
+        let steps = changed.iter().map(|changed| format!("update function/{}", changed.handler)).collect();
+        let changes = Changes { update: changed.len(), steps, ..Changes::default() };
+        let record = Record { changes, before, ..who::record(self, verb).await? };
+        let verification = self.verification(verify)?;
+        let change = show(&context.output, 0, async |events| {
+            let work = async |record: &mut Record, cancel| {
+                let versions = code::cut_over(aws, &scope, &changed, artifacts).await?;
+                let mut after = record.before.clone();
+                after.versions.extend(versions);
+                record.leaves = ticket.applied().cloned().map(|mut applied| {
+                    applied.point(&scope, &after);
+                    for Changed { handler, .. } in &changed {
+                        if let Some(artifact) = artifacts.get(handler) {
+                            applied.code(*handler, artifact.sha256());
+                        }
+                    }
+                    applied
+                });
+                record.after = Some(after);
+                match (&verification, &url) {
+                    (Some(verification), Some(url)) => {
+                        verify_change(&ledger, url, verification, record, &events, &cancel).await
+                    }
+                    _ => Ok(()),
+                }
+            };
+            Box::pin(under_lock(&ledger, &ticket, record, false, &events, &context.stop, work)).await
+        });
+        let ((), record) = change.await?;
+        let functions = changed.iter().map(|changed| changed.handler.name().to_owned()).collect();
+        Ok(CutOver { functions, url, verified: record.verified })
+    }
+
+    async fn open_ledger(&self, context: &Context, ledger: &Ledger, wait: Duration) -> Result<Ticket> {
+        let is_here = match &self.settings.endpoint {
+            Endpoint::Local => true,
+            Endpoint::Url(url) => LOOPBACK.iter().any(|start| url.starts_with(start)),
+            Endpoint::Aws => false,
+        };
+        let patience = Patience {
+            wait,
+            // Whoever changes a cloud on this machine is on it, too.
+            is_gone: is_here.then_some(who::is_gone as fn(&_) -> _),
+            make_table: context.global.yes,
+        };
+        show(&context.output, 0, async |events| Ok(Box::pin(ledger.open(&patience, &events)).await?)).await
+    }
+}
+
+/// Tries again from the start when somebody else was faster: what was planned is no longer what it was planned for.
+pub(crate) async fn again_if_overtaken<T>(
+    context: &Context,
+    wait: Duration,
+    attempt: impl AsyncFn(Duration) -> Result<T>,
+) -> Result<T> {
+    let started = Instant::now();
+    let mut tries = 0;
+    loop {
+        let left = wait.saturating_sub(started.elapsed());
+        match attempt(left).await {
+            Err(error) if error.code == "overtaken" && tries < 3 => {
+                context.output.note("overtaken", &format!("{}; looking again", error.message));
+            }
+            Err(error) if error.code == "locked" && !left.is_zero() => {
+                context.output.note("locked", &format!("{}; waiting", error.message));
+            }
+            result => return result,
+        }
+        tries += 1;
+    }
+}
