@@ -261,7 +261,7 @@ mod tests {
             },
             steps,
             unchanged: Vec::new(),
-            outputs: Outputs::default(),
+            outputs: crate::resource::Outputs::default(),
         };
         assert!(answer.check(&plan(vec![step(Kind::Function, Action::Update)])).is_ok());
         let refused = answer.check(&plan(vec![step(Kind::Role, Action::Create)])).unwrap_err().to_string();

@@ -92,6 +92,8 @@ async fn roles_and_their_policies() {
     let deployed = Deployed::start().await;
     let iam = &deployed.hand.iam;
     by_hand!(iam.attach_role_policy().role_name("chat-local-connect").policy_arn(MANAGED));
+    let bound = iam.put_role_permissions_boundary().role_name("chat-local-disconnect");
+    by_hand!(bound.permissions_boundary(MANAGED));
     let put = iam.put_role_policy().role_name("chat-local-connect").policy_name("more");
     by_hand!(put.policy_document(ALLOW));
     let put = iam.put_role_policy().role_name("chat-local-disconnect").policy_name("chatctl");
@@ -101,6 +103,7 @@ async fn roles_and_their_policies() {
     deployed
         .expect(&[
             "role/connect attached",
+            "role/disconnect boundary",
             "policy/connect/more delete",
             "policy/disconnect document",
             "policy/on_message create",

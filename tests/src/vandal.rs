@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_apigatewayv2::types::{AuthorizerType, IntegrationType};
+use aws_sdk_apigatewayv2::types::{AccessLogSettings, AuthorizerType, IntegrationType, RouteSettings};
 
 use crate::account::Account;
 
@@ -52,6 +52,8 @@ async fn roles(account: &Account, prefix: &str) {
     done!(account.iam.untag_role().role_name(&disconnect).set_tag_keys(Some(ours().to_vec())));
     let managed = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole";
     done!(account.iam.attach_role_policy().role_name(&disconnect).policy_arn(managed));
+    let bounded = format!("{prefix}-on_message");
+    done!(account.iam.put_role_permissions_boundary().role_name(bounded).permissions_boundary(managed));
 }
 
 async fn functions(account: &Account, prefix: &str) {
@@ -59,6 +61,13 @@ async fn functions(account: &Account, prefix: &str) {
     let found = done!(account.lambda.get_function().function_name(&name));
     let arn = found.configuration.and_then(|function| function.function_arn).unwrap_or_default();
     done!(account.lambda.untag_resource().resource(arn).set_tag_keys(Some(ours().to_vec())));
+    done!(
+        account
+            .lambda
+            .put_function_concurrency()
+            .function_name(format!("{prefix}-disconnect"))
+            .reserved_concurrent_executions(1)
+    );
     // On another one: what is not ours is taken over, and cleaned up by the deploy after that.
     done!(
         account
@@ -122,6 +131,19 @@ async fn gateway(account: &Account, prefix: &str) {
             .authorizer_id(authorizer)
             .authorizer_type(AuthorizerType::Request)
             .identity_source("route.request.header.Other")
+    );
+    let slow = RouteSettings::builder().throttling_rate_limit(1.0).throttling_burst_limit(1).build();
+    let log = AccessLogSettings::builder()
+        .destination_arn(format!("arn:aws:logs:us-east-1:000000000000:log-group:{STRAY}"))
+        .format("$context.requestId")
+        .build();
+    done!(
+        client
+            .update_stage()
+            .api_id(id)
+            .stage_name(stage)
+            .route_settings("$default", slow)
+            .access_log_settings(log)
     );
     let arn = format!("arn:aws:apigateway:us-east-1::/apis/{id}/stages/{stage}");
     done!(client.untag_resource().resource_arn(arn).set_tag_keys(Some(ours().to_vec())));

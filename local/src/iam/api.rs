@@ -13,7 +13,7 @@ pub(crate) const VERSION: &str = "2010-05-08";
 pub(super) type Outcome = Result<Option<Xml>, AwsError>;
 
 /// Every operation of IAM that there is here, with the IAM action of the same name.
-pub(crate) const OPERATIONS: [&str; 34] = [
+pub(crate) const OPERATIONS: [&str; 36] = [
     "AddClientIDToOpenIDConnectProvider",
     "AttachRolePolicy",
     "CreateAccessKey",
@@ -23,6 +23,7 @@ pub(crate) const OPERATIONS: [&str; 34] = [
     "DeleteAccessKey",
     "DeleteOpenIDConnectProvider",
     "DeleteRole",
+    "DeleteRolePermissionsBoundary",
     "DeleteRolePolicy",
     "DeleteUser",
     "DeleteUserPolicy",
@@ -41,6 +42,7 @@ pub(crate) const OPERATIONS: [&str; 34] = [
     "ListRoles",
     "ListUserPolicies",
     "ListUsers",
+    "PutRolePermissionsBoundary",
     "PutRolePolicy",
     "PutUserPolicy",
     "SimulatePrincipalPolicy",
@@ -77,6 +79,7 @@ impl Iam {
             "DeleteAccessKey" => self.delete_access_key(form),
             "DeleteOpenIDConnectProvider" => self.delete_oidc_provider(form),
             "DeleteRole" => self.delete_role(form),
+            "DeleteRolePermissionsBoundary" => self.delete_role_permissions_boundary(form),
             "DeleteRolePolicy" => self.delete_role_policy(form),
             "DeleteUser" => self.delete_user(form),
             "DeleteUserPolicy" => self.delete_user_policy(form),
@@ -95,6 +98,7 @@ impl Iam {
             "ListRoles" => self.list_roles(form),
             "ListUserPolicies" => self.list_user_policies(form),
             "ListUsers" => self.list_users(form),
+            "PutRolePermissionsBoundary" => self.put_role_permissions_boundary(form),
             "PutRolePolicy" => self.put_role_policy(form),
             "PutUserPolicy" => self.put_user_policy(form),
             "SimulatePrincipalPolicy" => self.simulate_principal_policy(form),

@@ -32,6 +32,8 @@ pub(crate) enum Decision {
     Allowed,
     /// No statement allows it.
     ImplicitlyDenied,
+    /// The policies allow it, and the permissions boundary does not.
+    OutOfBoundary,
     /// A statement denies it.
     ExplicitlyDenied,
     /// A statement that matters has a condition that cannot be evaluated here: never a silent yes.

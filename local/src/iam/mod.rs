@@ -88,22 +88,13 @@ impl Iam {
             None => self.condition_key(who, key),
         };
         let request = Request { action: &lower, resource, caller: &[], context: &context };
-        let decision = match who {
-            Principal::Owner => return Ok(()),
-            Principal::Role { role_name, .. } => match self.role(role_name) {
-                Some(role) => evaluate(role.policies.all(), &request),
-                None => Decision::ImplicitlyDenied,
-            },
-            Principal::User { user_name } => match self.user(user_name) {
-                Some(user) => evaluate(user.policies.all(), &request),
-                None => Decision::ImplicitlyDenied,
-            },
-        };
+        let decision = self.decide(who, &request);
         let reason = match decision {
             Decision::Allowed => return Ok(()),
             Decision::ImplicitlyDenied => {
                 format!("because no identity-based policy allows the {action} action")
             }
+            Decision::OutOfBoundary => format!("because no permissions boundary allows the {action} action"),
             Decision::ExplicitlyDenied => "with an explicit deny in an identity-based policy".to_owned(),
             Decision::Unsupported(key) => format!(
                 "because a matching policy statement has a condition on {key}, which the local cloud cannot evaluate"
@@ -113,6 +104,20 @@ impl Iam {
             "User: {} is not authorized to perform: {action} on resource: {resource} {reason}",
             self.arn_of(who)
         )))
+    }
+
+    /// What the policies of a principal say. Nothing of a principal that is gone.
+    fn decide(&self, who: &Principal, request: &Request<'_>) -> Decision {
+        match who {
+            Principal::Owner => Decision::Allowed,
+            Principal::Role { role_name, .. } => {
+                self.role(role_name).map_or(Decision::ImplicitlyDenied, |role| role.decide(request))
+            }
+            Principal::User { user_name } => match self.user(user_name) {
+                Some(user) => evaluate(user.policies.all(), request),
+                None => Decision::ImplicitlyDenied,
+            },
+        }
     }
 
     /// Credentials of a role for a service that runs something in its name. They are valid as long as the role.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::evaluate::{Decision, Request, evaluate};
 use super::policy::{Kind, Policy, malformed};
 use crate::error::AwsError;
 
@@ -22,6 +23,9 @@ pub(super) struct Role {
     pub(super) tags: Tags,
     pub(super) trust: Document,
     pub(super) policies: Policies,
+    /// ARN of a managed policy beyond which no policy of the role reaches.
+    #[serde(default)]
+    pub(super) boundary: Option<(String, Document)>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,6 +49,19 @@ pub(super) struct AccessKey {
 impl Role {
     pub(super) fn arn(&self, account: &str) -> String {
         format!("arn:aws:iam::{account}:role{}{}", self.path, self.name)
+    }
+
+    /// What the policies allow as far as the boundary does.
+    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies_boundaries.html>
+    pub(super) fn decide(&self, request: &Request<'_>) -> Decision {
+        let own = evaluate(self.policies.all(), request);
+        let Some((_, boundary)) = &self.boundary else { return own };
+        match (own, evaluate([&boundary.policy], request)) {
+            (Decision::Allowed, Decision::ImplicitlyDenied) => Decision::OutOfBoundary,
+            (Decision::ExplicitlyDenied, _) | (_, Decision::ExplicitlyDenied) => Decision::ExplicitlyDenied,
+            (Decision::Allowed, other) => other,
+            (own, _) => own,
+        }
     }
 }
 
@@ -135,8 +152,15 @@ impl Policies {
     }
 }
 
+/// A managed policy by its ARN, for attaching.
+pub(super) fn managed_document(arn: &str) -> Result<Document, AwsError> {
+    let text = managed_policy(arn)
+        .ok_or_else(|| super::no_such_entity(format!("Policy {arn} does not exist or is not attachable.")))?;
+    Document::parse(text, Kind::Identity)
+}
+
 /// The managed policies of AWS that a function's role usually has. Policies of the account's own are not kept here.
-pub(super) fn managed_policy(arn: &str) -> Option<&'static str> {
+fn managed_policy(arn: &str) -> Option<&'static str> {
     match arn.strip_prefix("arn:aws:iam::aws:policy/")? {
         "AdministratorAccess" => {
             Some(r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#)

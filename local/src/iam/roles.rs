@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::api::{Outcome, check_name, check_path, check_tag_count, iso_time, page};
 use super::credentials::random_id;
-use super::model::{Document, Policies, Role, managed_policy};
+use super::model::{Document, Policies, Role, managed_document};
 use super::policy::{Kind, Policy, malformed};
 use super::{Iam, ROLES, limit_exceeded, no_such_entity};
 use crate::error::AwsError;
@@ -33,6 +33,10 @@ impl Iam {
             tags,
             trust: self.trust_document(form.required("AssumeRolePolicyDocument")?)?,
             policies: Policies::default(),
+            boundary: match form.get("PermissionsBoundary") {
+                Some(arn) => Some((arn.to_owned(), managed_document(arn)?)),
+                None => None,
+            },
         };
         let mut state = self.write();
         if state.roles.contains_key(name) {
@@ -134,9 +138,7 @@ impl Iam {
 
     pub(super) fn attach_role_policy(&self, form: &Form) -> Outcome {
         let arn = form.required("PolicyArn")?;
-        let text = managed_policy(arn)
-            .ok_or_else(|| no_such_entity(format!("Policy {arn} does not exist or is not attachable.")))?;
-        let document = Document::parse(text, Kind::Identity)?;
+        let document = managed_document(arn)?;
         self.change_role(form, |role| {
             role.policies.attached.insert(arn.to_owned(), document);
             if role.policies.attached.len() > MAX_ATTACHED {
@@ -156,6 +158,23 @@ impl Iam {
                 .remove(arn)
                 .map(drop)
                 .ok_or_else(|| no_such_entity(format!("Policy {arn} was not found.")))
+        })
+    }
+
+    pub(super) fn put_role_permissions_boundary(&self, form: &Form) -> Outcome {
+        let arn = form.required("PermissionsBoundary")?;
+        let document = managed_document(arn)?;
+        self.change_role(form, |role| {
+            role.boundary = Some((arn.to_owned(), document));
+            Ok(())
+        })
+    }
+
+    pub(super) fn delete_role_permissions_boundary(&self, form: &Form) -> Outcome {
+        self.change_role(form, |role| {
+            let gone = role.boundary.take();
+            gone.map(drop)
+                .ok_or_else(|| no_such_entity(format!("Role {} has no permissions boundary.", role.name)))
         })
     }
 
@@ -274,6 +293,12 @@ impl Iam {
                 xml.text("Description", description);
             }
             xml.text("MaxSessionDuration", &role.max_session_s.to_string());
+            if let Some((arn, _)) = &role.boundary {
+                xml.element("PermissionsBoundary", |xml| {
+                    xml.text("PermissionsBoundaryType", "Policy");
+                    xml.text("PermissionsBoundaryArn", arn);
+                });
+            }
             // Lists leave these two out.
             if element == "Role" {
                 if !role.tags.is_empty() {

@@ -1,7 +1,7 @@
 //! What a principal could do, asked without doing it.
 
 use super::api::Outcome;
-use super::evaluate::{Decision, Key, Request, evaluate};
+use super::evaluate::{Decision, Key, Request};
 use super::{Iam, no_such_entity};
 use crate::call::Principal;
 use crate::error::AwsError;
@@ -36,7 +36,9 @@ impl Iam {
                 let decision = match self.simulate(&who, action, resource, &given) {
                     Decision::Allowed => "allowed",
                     Decision::ExplicitlyDenied => "explicitDeny",
-                    Decision::ImplicitlyDenied | Decision::Unsupported(_) => "implicitDeny",
+                    Decision::ImplicitlyDenied | Decision::OutOfBoundary | Decision::Unsupported(_) => {
+                        "implicitDeny"
+                    }
                 };
                 xml.element("member", |xml| {
                     xml.text("EvalActionName", action);
@@ -88,17 +90,7 @@ impl Iam {
             None => self.condition_key(who, key),
         };
         let request = Request { action: &lower, resource, caller: &[], context: &context };
-        match who {
-            Principal::Owner => Decision::Allowed,
-            Principal::Role { role_name, .. } => match self.role(role_name) {
-                Some(role) => evaluate(role.policies.all(), &request),
-                None => Decision::ImplicitlyDenied,
-            },
-            Principal::User { user_name } => match self.user(user_name) {
-                Some(user) => evaluate(user.policies.all(), &request),
-                None => Decision::ImplicitlyDenied,
-            },
-        }
+        self.decide(who, &request)
     }
 }
 

@@ -53,6 +53,40 @@ async fn a_role_may_do_what_its_policy_says_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn no_policy_reaches_beyond_the_permissions_boundary() {
+    const LOGS_ONLY: &str = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole";
+    let cloud = cloud().await;
+    let owner = Caller::owner(&cloud);
+    owner
+        .create_role("wide", r#"{"Effect":"Allow","Action":["iam:ListRoles","logs:*"],"Resource":"*"}"#)
+        .await;
+    let wide = owner.assume("wide").await;
+    wide.iam().list_roles().send().await.unwrap();
+    let bound = || owner.iam().put_role_permissions_boundary().role_name("wide");
+    let (code, _) = refusal(bound().permissions_boundary("arn:aws:iam::aws:policy/Nothing").send().await);
+    assert_eq!(code, "NoSuchEntity");
+
+    bound().permissions_boundary(LOGS_ONLY).send().await.unwrap();
+
+    let (code, message) = refusal(wide.iam().list_roles().send().await);
+    assert_eq!(code, "AccessDenied");
+    assert!(
+        message.ends_with("because no permissions boundary allows the iam:ListRoles action"),
+        "{message}"
+    );
+    wide.logs().create_log_group().log_group_name("within-both").send().await.unwrap();
+    let role = owner.iam().get_role().role_name("wide").send().await.unwrap().role.unwrap();
+    let shown = role.permissions_boundary().and_then(|boundary| boundary.permissions_boundary_arn());
+    assert_eq!(shown, Some(LOGS_ONLY));
+
+    let unbound = || owner.iam().delete_role_permissions_boundary().role_name("wide").send();
+    unbound().await.unwrap();
+    wide.iam().list_roles().send().await.unwrap();
+    assert_eq!(refusal(unbound().await).0, "NoSuchEntity");
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
 async fn calls_are_counted_by_operation_and_principal_even_if_refused() {
     let cloud = cloud().await;
     let owner = Caller::owner(&cloud);
