@@ -114,6 +114,8 @@ struct Progress {
     failed: Vec<(Address, Error)>,
     unfinished: Vec<Address>,
     skipped: Vec<Address>,
+    /// Whether it was told that the run is stopping.
+    stopping: bool,
 }
 
 struct Finished<'a> {
@@ -148,6 +150,15 @@ impl Surroundings<'_> {
             }
             let finished = tokio::select! {
                 finished = in_flight.next() => finished,
+                () = self.cancel.cancelled(), if !progress.stopping => {
+                    progress.stopping = true;
+                    let in_flight: Vec<Address> =
+                        begun(steps, &waiting, &unfinished).map(|step| step.resource.clone()).collect();
+                    if !in_flight.is_empty() {
+                        self.events.send(Event::Stopping { in_flight });
+                    }
+                    continue;
+                }
                 () = &mut impatient => break,
             };
             let Some(Finished { step, result, elapsed }) = finished else { break };
@@ -156,8 +167,7 @@ impl Surroundings<'_> {
         }
         // What is dropped here was sent perhaps, and answered perhaps.
         drop(in_flight);
-        let begun = steps.iter().filter(|step| unfinished.contains(&step.resource));
-        for step in begun.filter(|step| !waiting.iter().any(|waiting| waiting.resource == step.resource)) {
+        for step in begun(steps, &waiting, &unfinished) {
             self.give_up(step, progress, &format!("it was not done {} s after the stop", DRAIN.as_secs()));
         }
         for step in waiting {
@@ -274,6 +284,16 @@ impl Progress {
         }
         Ok(Outcome { done: self.done, elapsed_ms: millis(elapsed), outputs: self.outputs })
     }
+}
+
+/// The steps that are neither done nor waiting.
+fn begun<'s>(
+    steps: &[&'s Step],
+    waiting: &[&Step],
+    unfinished: &HashSet<Address>,
+) -> impl Iterator<Item = &'s Step> {
+    let is_waiting = |step: &Step| waiting.iter().any(|waiting| waiting.resource == step.resource);
+    steps.iter().copied().filter(move |step| unfinished.contains(&step.resource) && !is_waiting(step))
 }
 
 fn millis(elapsed: Duration) -> u64 {

@@ -51,6 +51,10 @@ pub enum Event {
         holder: Holder,
         remaining_s: u64,
     },
+    /// The run was asked to stop: nothing more is begun, and these are finished.
+    Stopping {
+        in_flight: Vec<Address>,
+    },
     /// A client connects to what was deployed.
     Verifying {
         url: String,

@@ -1,12 +1,14 @@
 //! Ctrl-C and SIGTERM in the middle of a deploy, sent to the real command: what is in flight is finished within the
 //! seconds that CI systems grant, what was not done is named, and the next run goes on.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use chat_local::{Cloud, CloudConfig, Fault, Rule};
 use chat_tests::{Chatctl, within};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::oneshot;
 
 /// CI systems send SIGINT, and SIGTERM 7.5 s later.
 const GRANTED: Duration = Duration::from_secs(7);
@@ -74,6 +76,24 @@ fn signal(child: &Child, signal: Signal) {
 async fn end(child: Child) -> Output {
     let ended = tokio::task::spawn_blocking(|| child.wait_with_output());
     ended.await.expect("no panic").expect("the deploy ends")
+}
+
+/// Resolves once the deploy says this on its standard error, which is then read to its end.
+fn said(child: &mut Child, what: &'static str) -> oneshot::Receiver<()> {
+    let (tell, told) = oneshot::channel();
+    let stderr = child.stderr.take().expect("a pipe");
+    std::thread::spawn(move || {
+        let mut tell = Some(tell);
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if line.contains(what)
+                && let Some(tell) = tell.take()
+            {
+                // A test that has failed listens no more.
+                let _ = tell.send(());
+            }
+        }
+    });
+    told
 }
 
 /// Signals a deploy and returns how it ended, what it said, and how long that took.
@@ -160,11 +180,11 @@ async fn a_second_signal_ends_it_at_once() {
     let _machine = crate::MACHINE.lock().await;
     let stage = Stage::new(|_| {}).await;
     stage.cloud.faults().set([Rule::every("apigateway:CreateApi", Fault::Hold { worked: true })]);
-    let child = stage.deploy();
+    let mut child = stage.deploy();
+    let said = said(&mut child, "stopping after api/chat");
     stage.called("apigateway", "CreateApi", 1).await;
     signal(&child, Signal::INT);
-    // Signals of the same kind are merged while one is pending.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    said.await.expect("the first signal is answered");
     let (ended, took) = interrupt(child, Signal::TERM).await;
     assert_eq!(ended.status.code(), Some(130), "{}", text(&ended));
     assert!(took < Duration::from_secs(1), "{took:?}");

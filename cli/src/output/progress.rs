@@ -77,6 +77,11 @@ impl<'a> View<'a> {
                 let text = format!("{resource} not {}: {reason}", done(*action));
                 self.ended(resource, &style("-").for_stderr().yellow().to_string(), &text);
             }
+            Event::Stopping { in_flight } => self.output.err(&format!(
+                "  {} stopping after {}; a second signal does not wait",
+                style("!").for_stderr().yellow(),
+                in_flight.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            )),
             Event::LockWaiting { holder, remaining_s } => self.output.err(&format!(
                 "  {} locked by {holder}; waiting (without a sign of life for {remaining_s} s more)",
                 style("…").for_stderr().yellow()

@@ -49,7 +49,7 @@ impl Act {
         }
     }
 
-    /// The depth that issue and documentation promise at most.
+    /// The depth that it should have at most.
     const fn goal(self) -> f64 {
         match self {
             Self::First => 8.0,
