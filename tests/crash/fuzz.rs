@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use chat_local::{CONTROL_PLANE, Cloud, CloudConfig, Fault, Rule};
+use chat_local::{CONTROL_PLANE, Fault, Rule};
 use chat_tests::tokens::{KID, Signer};
-use chat_tests::{Census, Edition, Rehearsal};
+use chat_tests::{Edition, Rehearsal};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+
+use crate::Bench;
 
 /// Stories of an ordinary test run.
 const CASES: u64 = 100;
@@ -114,24 +116,11 @@ struct Norm {
     census: BTreeMap<&'static str, usize>,
 }
 
-struct Bench {
-    cloud: Cloud,
-    rehearsal: Rehearsal,
-    census: Census,
-    held: u64,
-}
-
 impl Bench {
-    async fn start() -> Self {
-        let cloud = Cloud::start(CloudConfig::in_memory()).await.expect("the cloud starts");
-        let endpoint = cloud.endpoint();
-        Self { rehearsal: Rehearsal::at(&endpoint).await, census: Census::of(&endpoint), cloud, held: 0 }
-    }
-
     async fn tell(&mut self, story: &Story, end: &Run, norm: &Norm) -> Result<(), String> {
         let mut remnants = false;
         for run in &story.runs {
-            let done = self.run(run).await?;
+            let done = self.attempt(run).await?;
             remnants &= !done;
             if done && run.remnants && !remnants && run.edition.code.is_some() && run.rival.is_none() {
                 self.census.leave_remnants().await;
@@ -152,14 +141,14 @@ impl Bench {
         if found != expected {
             return Err(format!("leaves {found:?} instead of {expected:?}"));
         }
-        self.run(end).await?;
+        self.attempt(end).await?;
         self.settle(&end.edition).await?;
         let left = self.census.count().await;
         if left.values().any(|count| *count > 0) { Err(format!("a destroy leaves {left:?}")) } else { Ok(()) }
     }
 
     /// Whether it came to a good end. It may fail in any way, but not hang.
-    async fn run(&mut self, run: &Run) -> Result<bool, String> {
+    async fn attempt(&mut self, run: &Run) -> Result<bool, String> {
         let held =
             run.killed_at.map(|nth| Rule::nth(CONTROL_PLANE, nth, Fault::Hold { worked: nth % 2 == 0 }));
         self.cloud.faults().set(run.faults.iter().cloned().chain(held));

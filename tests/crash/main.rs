@@ -9,12 +9,29 @@ mod sweep;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chat_local::Cloud;
-use chat_tests::PATIENCE;
+use chat_local::{Cloud, CloudConfig};
+use chat_tests::{Census, PATIENCE, Rehearsal};
 use tokio::sync::Mutex;
 
 /// One test at a time: each keeps all processors busy, and some measure time.
 static MACHINE: Mutex<()> = Mutex::const_new(());
+
+/// A cloud, what is deployed to it, and who looks at it.
+struct Bench {
+    cloud: Cloud,
+    rehearsal: Rehearsal,
+    census: Census,
+    /// Calls that were held on this cloud.
+    held: u64,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let cloud = Cloud::start(CloudConfig::in_memory()).await.expect("the cloud starts");
+        let endpoint = cloud.endpoint();
+        Self { rehearsal: Rehearsal::at(&endpoint).await, census: Census::of(&endpoint), cloud, held: 0 }
+    }
+}
 
 /// Waits until no more connections are open than before a run: nothing that it had sent will still take effect.
 async fn closed(cloud: &Cloud, before: usize) {

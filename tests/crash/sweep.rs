@@ -8,11 +8,13 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chat_local::{Cloud, CloudConfig, Fault, Rule};
+use chat_local::{Fault, Rule};
 use chat_tests::tokens::{KID, Signer};
-use chat_tests::{Census, Edition, Rehearsal};
+use chat_tests::{Edition, Rehearsal};
 use serde_json::Value;
 use tokio::process::Command;
+
+use crate::Bench;
 
 /// Cases that run at the same time, each on a cloud of its own.
 const WORKERS: usize = 3;
@@ -81,22 +83,7 @@ struct Expected {
     census: BTreeMap<&'static str, usize>,
 }
 
-/// A cloud, what is deployed to it, and who looks at it.
-struct Bench {
-    cloud: Cloud,
-    rehearsal: Rehearsal,
-    census: Census,
-    /// Calls that were held on this cloud.
-    held: u64,
-}
-
 impl Bench {
-    async fn start() -> Self {
-        let cloud = Cloud::start(CloudConfig::in_memory()).await.expect("the cloud starts");
-        let endpoint = cloud.endpoint();
-        Self { rehearsal: Rehearsal::at(&endpoint).await, census: Census::of(&endpoint), cloud, held: 0 }
-    }
-
     /// What must be there before a phase begins, given that the phases come in their order.
     async fn prepare(&self, phase: Phase) {
         match phase {
