@@ -4,12 +4,14 @@
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::ledger::Applied;
 use crate::mask;
 use crate::observe::Observed;
 use crate::plan::{Action, Plan};
+use crate::resource::Properties;
+use crate::resources::function::PUBLISHED;
 
 /// One resource that is not as it was left.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -68,7 +70,7 @@ pub fn drift(applied: &Applied, observed: &Observed) -> Vec<Drift> {
         let changes: Vec<DriftedProperty> = left
             .keys()
             .map(String::as_str)
-            .filter(|name| left.get(*name) != live.properties.get(*name))
+            .filter(|name| differs(left, &live.properties, name))
             .map(|name| DriftedProperty {
                 property: name.to_owned(),
                 left: left.get(name).cloned(),
@@ -94,6 +96,11 @@ pub fn drift(applied: &Applied, observed: &Observed) -> Vec<Drift> {
     drifts
 }
 
+/// Whether somebody else changed a property. What follows from other properties is told with those.
+fn differs(left: &Map<String, Value>, live: &Properties, property: &str) -> bool {
+    property != PUBLISHED && left.get(property) != live.get(property)
+}
+
 /// Marks the steps and properties of a plan that undo what somebody else did.
 pub fn mark(plan: &mut Plan, applied: &Applied) {
     for step in &mut plan.steps {
@@ -104,9 +111,8 @@ pub fn mark(plan: &mut Plan, applied: &Applied) {
             Action::Update | Action::Replace => {
                 let live = step.live.as_ref().map(|live| &live.properties);
                 for change in &mut step.changes {
-                    change.drift = left.is_some_and(|left| {
-                        left.get(change.property) != live.and_then(|live| live.get(change.property))
-                    });
+                    change.drift =
+                        left.zip(live).is_some_and(|(left, live)| differs(left, live, change.property));
                 }
                 step.changes.iter().any(|change| change.drift)
             }

@@ -99,6 +99,9 @@ async fn a_rollback_moves_the_code_back_under_an_open_connection() {
         (&json!(true), vec!["function/on_message", "alias/on_message"]),
         "{plan}"
     );
+    assert_eq!(chatctl.data(&["drift"])["drift"], json!([]), "a rollback is nobody else's change");
+    let marked = |step: &&Value| step["drift"] == true;
+    assert_eq!(plan["plan"]["steps"].as_array().into_iter().flatten().find(marked), None, "{plan}");
     // Going back once more finds nothing earlier; forward again is possible by name.
     let (code, lines) = chatctl.lines(&["rollback", "--yes"]);
     assert_eq!((code, &lines.last().expect("a result")["error"]["code"]), (4, &json!("cannot_roll_back")));

@@ -134,7 +134,7 @@ impl Resource for Function {
             .with(UNDECLARED, Undeclared::none())
             .with("reserved_concurrency", Value::Null)
             // What serves is published: false after a run that was killed in between.
-            .with("published", true)
+            .with(PUBLISHED, true)
             .with("tags", tags_property(&self.scope))
     }
 
@@ -162,7 +162,7 @@ impl Resource for Function {
         }
         if drifted(&["code_sha256", "architecture"]) {
             version = Some(upload(cx, &self.name(), &self.artifact, self.architecture).await?);
-        } else if reconfigured || drifted(&["published"]) || version.is_none() {
+        } else if reconfigured || drifted(&[PUBLISHED]) || version.is_none() {
             version = Some(self.publish(cx).await?);
         }
         if drifted(&["reserved_concurrency"]) {
@@ -178,6 +178,10 @@ impl Resource for Function {
         Ok(self.outputs(version.unwrap_or_default()))
     }
 }
+
+/// Whether the version that serves is what the function is now. It follows from others' properties: a rollback makes
+/// it false.
+pub(crate) const PUBLISHED: &str = "published";
 
 /// The property that only new code changes.
 pub(crate) const CODE: &str = "code_sha256";
@@ -344,7 +348,7 @@ pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Found, Error> {
     if let (true, Some(version)) = (published, version) {
         function.outputs.insert("version", version.to_owned());
     }
-    function.properties.insert("published", json!(published));
+    function.properties.insert(PUBLISHED, json!(published));
     let owned = function.owned;
     let mut found = vec![(address(part), function)];
     found.extend(alias);
