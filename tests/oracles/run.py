@@ -1,9 +1,10 @@
-"""Lets clients and parsers that nobody here wrote judge the project: boto3, the AWS CLI, the websockets package, the
-linters of CloudFormation templates, the AsyncAPI parser, actionlint, parliament, botocore's service models.
+"""Lets what nobody here wrote judge the project: boto3, the AWS CLI, the websockets package, the linters of
+CloudFormation templates, the AsyncAPI parser, actionlint, parliament, botocore's service models, and the emulators
+ministack and moto.
 
     python tests/oracles/run.py [NAME…]
 
-Needs the packages of tests/requirements.txt and tests/package.json and a built chatctl, all of which `cargo xtask test
+Needs the packages of tests/requirements.txt, of the lists beside this file and of tests/package.json, and a built chatctl, all of which `cargo xtask test
 --only oracles` sees to. Exits with 1 if one of them objects.
 """
 
@@ -15,10 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from contextlib import ExitStack
 from pathlib import Path
 
 import botocore_wire
+import emulators
 from wire.project import find
 from wire.proxy import Proxy
 
@@ -181,9 +184,20 @@ ORACLES = {
     "cfn-lint": cfn_lint,
     "checkov": checkov,
     "websockets": script("websockets_chat.py"),
+    "ministack": emulators.judge_ministack,
+    "moto": emulators.judge_moto,
     # After all who were recorded.
     "botocore": lambda cloud: botocore_wire.main(cloud.endpoint, cloud.recorded.take()),
 }
+
+
+def asked(oracle, cloud):
+    """A judge that breaks off has not agreed, and keeps nobody else from judging."""
+    try:
+        return oracle(cloud)
+    except Exception:
+        traceback.print_exc()
+        return False
 
 
 def main():
@@ -195,8 +209,10 @@ def main():
     with Cloud() as cloud:
         for name in wanted:
             print(f"── {name}", flush=True)
-            if not ORACLES[name](cloud):
+            begun = time.monotonic()
+            if not asked(ORACLES[name], cloud):
                 failed.append(name)
+            print(f"── {name}: {time.monotonic() - begun:.0f} s", flush=True)
     print(f"oracles: {len(wanted) - len(failed)} agree, {len(failed)} object {' '.join(failed)}".rstrip())
     sys.exit(1 if failed else 0)
 

@@ -26,7 +26,7 @@ def direct(project, cloud, proxy):
     prefix = f"chat-{project.stage}"
     project.chatctl("plan", "--detailed-exitcode", code=6)
     project.chatctl("deploy")
-    with project.signed_by(role_for(account)):
+    with project.signed_by(role_for(account, project.chatctl("policy", "--account", "000000000000")["data"]["policy"])):
         # The owner may do everything and asks nobody; a role asks IAM beforehand.
         project.chatctl("plan", "--detailed-exitcode")
         project.chatctl("deploy")
@@ -80,13 +80,12 @@ def cloudformation(project, *_):
     project.chatctl("destroy", *engine)
 
 
-def role_for(account):
-    """Keys of a role that may do everything here."""
+def role_for(account, allowed):
+    """Keys of a role that may do what a policy allows."""
     trust = {"Effect": "Allow", "Principal": {"AWS": "000000000000"}, "Action": "sts:AssumeRole"}
-    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
     iam = account.client("iam")
     role = iam.create_role(RoleName="wire-deployer", AssumeRolePolicyDocument=policy(trust))["Role"]
-    iam.put_role_policy(RoleName="wire-deployer", PolicyName="all", PolicyDocument=policy(everything))
+    iam.put_role_policy(RoleName="wire-deployer", PolicyName="deploy", PolicyDocument=json.dumps(allowed))
     session = {"RoleArn": role["Arn"], "RoleSessionName": "wire"}
     keys = account.client("sts").assume_role(**session)["Credentials"]
     return keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"]
@@ -110,6 +109,14 @@ def chat(project, account, proxy, prefix, url):
         lambdas.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
         version = lambdas.publish_version(FunctionName=name)["Version"]
         lambdas.update_alias(FunctionName=name, Name="live", FunctionVersion=version)
+    converse(url)
+    # Each end of a connection is noticed by a function that calls as well.
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline and not _told(account, prefix):
+        time.sleep(0.1)
+
+
+def converse(url):
     with open_as(url, "alice") as alice, open_as(url, "bob") as bob:
         for socket in (alice, bob):
             ask(socket, action="hello", device="d")
@@ -120,10 +127,6 @@ def chat(project, account, proxy, prefix, url):
         ask(bob, action="history", room="wire")
         ask(bob, action="who", room="wire")
         ask(bob, action="leave", room="wire")
-    # Each end of a connection is noticed by a function that calls as well.
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline and not _told(account, prefix):
-        time.sleep(0.1)
 
 
 def _told(account, prefix):

@@ -6,6 +6,8 @@ import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from .upgrade import tunnel
+
 # Headers of one hop, which the proxy says itself.
 HOP = {"connection", "keep-alive", "transfer-encoding"}
 CHUNK_BYTES = 1 << 16
@@ -36,12 +38,14 @@ class Answer:
 class Proxy:
     """`with Proxy("127.0.0.1:4620") as proxy`: its endpoint passes everything on, and `exchanges` has what was said.
 
-    `intervene(request, forward)` gives the answer to a request; `forward(request)` asks the cloud.
+    `intervene(request, forward)` gives the answer to a request; `forward(request)` asks the cloud. `change_head(request,
+    head)` gives the head of the answer to an upgrade.
     """
 
-    def __init__(self, upstream, intervene=None):
+    def __init__(self, upstream, intervene=None, change_head=lambda _request, head: head):
         self.upstream = upstream
         self.intervene = intervene
+        self.change_head = change_head
         self.exchanges = []
         self.lock = threading.Lock()
         self.server = Server(("127.0.0.1", 0), _handler(self))
@@ -99,6 +103,10 @@ def _handler(proxy):
             self.streamed = None
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             request = Request(self.command, self.path, self.headers.items(), body)
+            if (request.header("upgrade") or "").lower() == "websocket":
+                self.close_connection = True
+                tunnel(self.connection, request, proxy.upstream, proxy.change_head)
+                return
             answer = proxy.intervene(request, self._forward) if proxy.intervene else self._forward(request)
             proxy.keep(request, answer)
             if answer is not self.streamed:

@@ -21,8 +21,9 @@ const NODE_MAJOR: u32 = 20;
 pub(crate) fn run(root: &Path, install: bool) -> Result<Tools, String> {
     let chromium = chromium(install)?;
     node(install)?;
-    let python_bin = python(root, "venv", "tests/requirements.txt", install)?;
-    python(root, "checkov", "tests/oracles/checkov.txt", install)?;
+    let python_bin = python(root, "venv", "tests/requirements.txt", "python3", install)?;
+    python(root, "checkov", "tests/oracles/checkov.txt", "python3", install)?;
+    python(root, "emulators", "tests/oracles/emulators.txt", newest_python(), install)?;
     node_packages(root, install)?;
     Ok(Tools { python_bin, chromium })
 }
@@ -63,8 +64,31 @@ fn node(install: bool) -> Result<(), String> {
     }
 }
 
+/// A Python of at least the version that ministack wants, or else the usual one: the list leaves ministack out there,
+/// and its oracle says that it is skipped. The versions that pyenv keeps are found although none of them is chosen.
+fn newest_python() -> PathBuf {
+    const IS_NEW_ENOUGH: [&str; 2] = ["-c", "import sys; sys.exit(sys.version_info < (3, 12))"];
+    let pyenv = std::env::var_os("PYENV_ROOT")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv")))
+        .and_then(|pyenv| fs::read_dir(pyenv.join("versions")).ok());
+    let kept = pyenv.into_iter().flatten().flatten().map(|version| version.path().join("bin/python3"));
+    ["python3", "python3.12", "python3.13", "python3.14"]
+        .iter()
+        .map(PathBuf::from)
+        .chain(kept)
+        .find(|python| output(python, IS_NEW_ENOUGH).is_some())
+        .unwrap_or_else(|| "python3".into())
+}
+
 /// A Python environment in `target/xtask/{name}` with what a list pins.
-fn python(root: &Path, name: &str, list: &str, install: bool) -> Result<PathBuf, String> {
+fn python(
+    root: &Path,
+    name: &str,
+    list: &str,
+    with: impl AsRef<OsStr>,
+    install: bool,
+) -> Result<PathBuf, String> {
     let venv = root.join("target/xtask").join(name);
     let bin = venv.join("bin");
     let wanted = root.join(list);
@@ -79,7 +103,7 @@ fn python(root: &Path, name: &str, list: &str, install: bool) -> Result<PathBuf,
     if output("python3", ["-c", "import ensurepip, venv"]).is_none() {
         apt(&["python3", "python3-venv"])?;
     }
-    call(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    call(Command::new(with).args(["-m", "venv", "--clear"]).arg(&venv))?;
     call(
         Command::new(bin.join("python"))
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
@@ -162,7 +186,7 @@ pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
 }
 
-fn output<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(program: &str, args: I) -> Option<String> {
+fn output<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: I) -> Option<String> {
     let done = Command::new(program).args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     done.status.success().then(|| String::from_utf8_lossy(&done.stdout).into_owned())
 }
