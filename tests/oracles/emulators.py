@@ -28,11 +28,11 @@ def free_port():
 
 
 @contextmanager
-def emulator(command, port, environment):
+def emulator(command, port, environment, folder=None):
     """In a process group of its own, which is ended with all that the emulator started."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     process = subprocess.Popen(
-        command, env=clean | environment, stdin=subprocess.DEVNULL,
+        command, cwd=folder, env=clean | environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )
     try:

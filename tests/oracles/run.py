@@ -4,8 +4,8 @@ ministack and moto.
 
     python tests/oracles/run.py [NAME…]
 
-Needs the packages of tests/requirements.txt, of the lists beside this file and of tests/package.json, and a built chatctl, all of which `cargo xtask test
---only oracles` sees to. Exits with 1 if one of them objects.
+Needs the packages of tests/requirements.txt, of the lists beside this file and of tests/package.json, and a built
+chatctl, all of which `cargo xtask test --only oracles` sees to. Exits with 1 if one of them objects.
 """
 
 import json
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import botocore_wire
 import emulators
+import handshake_offline
 from wire.project import find
 from wire.proxy import Proxy
 
@@ -184,6 +185,7 @@ ORACLES = {
     "cfn-lint": cfn_lint,
     "checkov": checkov,
     "websockets": script("websockets_chat.py"),
+    "serverless-offline": handshake_offline.judge,
     "ministack": emulators.judge_ministack,
     "moto": emulators.judge_moto,
     # After all who were recorded.

@@ -25,6 +25,7 @@ pub(crate) fn run(root: &Path, install: bool) -> Result<Tools, String> {
     python(root, "checkov", "tests/oracles/checkov.txt", "python3", install)?;
     python(root, "emulators", "tests/oracles/emulators.txt", newest_python(), install)?;
     node_packages(root, install)?;
+    offline_packages(root, install)?;
     Ok(Tools { python_bin, chromium })
 }
 
@@ -123,14 +124,40 @@ fn node_packages(root: &Path, install: bool) -> Result<(), String> {
         return Err("the Node packages are missing or old: run `cargo xtask setup`".into());
     }
     say("Node packages in tests/node_modules from tests/package-lock.json");
+    npm_ci(&folder)?;
+    mark_current(root, "node", &[&lock])
+}
+
+fn npm_ci(folder: &Path) -> Result<(), String> {
     // Browsers come from the system's packages; no package may download one of its own.
     call(
         Command::new("npm")
             .args(["ci", "--no-fund", "--no-audit", "--ignore-scripts", "--loglevel=error"])
             .env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
-            .current_dir(&folder),
-    )?;
-    mark_current(root, "node", &[&lock])
+            .current_dir(folder),
+    )
+}
+
+/// serverless-offline as the benchmark pins it, for the oracle of handshakes.
+fn offline_packages(root: &Path, install: bool) -> Result<(), String> {
+    let from = root.join("tests/bench/peer");
+    let lock = from.join("package-lock.json");
+    let folder = root.join("target/xtask/offline");
+    if is_current(root, "offline", &[&lock])? && folder.join("node_modules").exists() {
+        return Ok(());
+    }
+    if !install {
+        return Err("serverless-offline is missing or old: run `cargo xtask setup`".into());
+    }
+    say("Node packages in target/xtask/offline from tests/bench/peer/package-lock.json");
+    let copied = fs::create_dir_all(&folder).and_then(|()| {
+        ["package.json", "package-lock.json"]
+            .iter()
+            .try_for_each(|name| fs::copy(from.join(name), folder.join(name)).map(drop))
+    });
+    copied.map_err(|e| format!("failed to prepare {}: {e}", folder.display()))?;
+    npm_ci(&folder)?;
+    mark_current(root, "offline", &[&lock])
 }
 
 fn apt(packages: &[&str]) -> Result<(), String> {
