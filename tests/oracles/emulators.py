@@ -1,8 +1,9 @@
-"""Runs chatctl against emulators of AWS that others wrote: ministack and moto. What they lack or mistreat is worked around
-in the proxy, by the list in `wire/workarounds.py`, which every run prints."""
+"""Runs chatctl against emulators of AWS that others wrote: ministack and moto. What they lack or mistreat is worked
+around in the proxy, by the list in `wire/workarounds.py`, which every run prints."""
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,11 @@ BIN = ROOT / "target/xtask/emulators/bin"
 START_SECONDS = 30
 STOP_SECONDS = 5
 KEYS = ("test", "test")
+# Of the chat's template, and of no other resources.
+UNKNOWN_TYPES = {
+    "AWS::ApiGatewayV2::Deployment", "AWS::ApiGatewayV2::IntegrationResponse", "AWS::ApiGatewayV2::RouteResponse",
+    "AWS::IAM::RolePolicy",
+}
 
 
 def free_port():
@@ -102,6 +108,8 @@ def run(name, start, talks):
                 if talks:
                     deployer(project, desk, f"http://{upstream}")
                 live(project, talks)
+                if talks:
+                    refused_template(project)
         except (Failed, AssertionError, OSError) as error:
             failure = error
         exchanges = proxy.take()
@@ -118,6 +126,16 @@ def run(name, start, talks):
             if answer.status >= 500 or answer.status in (400, 404) and not answer.header("x-amzn-requestid"):
                 print(f"    {request.method} {request.target}: {answer.status} {answer.body[:200]!r}")
     return failure is None
+
+
+def refused_template(project):
+    """ministack knows most of the types that a stack of the chat has, and must refuse it for the others alone."""
+    with project.signed_by(KEYS):
+        refusal = project.chatctl("deploy", "--engine", "cloudformation", code=1)["error"]["message"]
+        assert not project.chatctl("destroy")["data"]["deleted"], "the refused stack has left something"
+    unknown = set(re.findall(r"AWS::\w+::\w+", refusal))
+    assert unknown == UNKNOWN_TYPES, refusal
+    print(f"ministack: refuses the stack, since it has no {', '.join(sorted(unknown))}, and nothing is left of it")
 
 
 def deployer(project, desk, endpoint):

@@ -1,4 +1,5 @@
-"""Reads an answer as the output of its operation, strictly, and compares with what botocore's own parser makes of it."""
+"""Reads an answer as the output of its operation, strictly, and compares with what botocore's own parser makes of it.
+"""
 
 import json
 import xml.etree.ElementTree as ET

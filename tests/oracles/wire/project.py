@@ -72,7 +72,9 @@ class Project:
             **dict(zip(KEYS, self.keys)),
         }
         command = [CHATCTL, *args, "--stage", self.stage, "--yes", "--json", "--handlers", str(self.handlers)]
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
         if code is not None and done.returncode != code:
             raise Failed(f"chatctl {' '.join(args)} ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr}")
         lines = done.stdout.strip().splitlines()

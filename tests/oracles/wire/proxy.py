@@ -38,8 +38,8 @@ class Answer:
 class Proxy:
     """`with Proxy("127.0.0.1:4620") as proxy`: its endpoint passes everything on, and `exchanges` has what was said.
 
-    `intervene(request, forward)` gives the answer to a request; `forward(request)` asks the cloud. `change_head(request,
-    head)` gives the head of the answer to an upgrade.
+    `intervene(request, forward)` gives the answer to a request; `forward(request)` asks the cloud.
+    `change_head(request, head)` gives the head of the answer to an upgrade.
     """
 
     def __init__(self, upstream, intervene=None, change_head=lambda _request, head: head):

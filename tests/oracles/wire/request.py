@@ -123,7 +123,8 @@ def _body(operation, request, findings):
     reader, body = JsonReader(findings), json.loads(request.body)
     if payload:
         return {payload: reader.read(member, body, payload)}
-    return reader.members(shape, body, "", {member.serialization.get("name", name): name for name, member in inside.items()})
+    names = {member.serialization.get("name", name): name for name, member in inside.items()}
+    return reader.members(shape, body, "", names)
 
 
 def compare(operation, request, given, findings):

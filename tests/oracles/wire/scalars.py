@@ -1,4 +1,4 @@
-"""Texts of the wire as values: numbers, flags, times, bytes. Strictly: what a lenient parser would let pass is noted."""
+"""Texts of the wire as values: numbers, flags, times, bytes. What a lenient parser would let pass is noted."""
 
 import base64
 import binascii

@@ -1,4 +1,5 @@
-"""Spoils exchanges that fit, and wants each spoilt one to be objected to: a judge that cannot object is worth nothing."""
+"""Spoils exchanges that fit, and wants each spoilt one to be objected to: a judge that cannot object is worth nothing.
+"""
 
 import json
 import re
@@ -64,33 +65,41 @@ def _status(status):
 # Operation, side, how it is spoilt, and what the objection must tell.
 SPOILT = (
     ("dynamodb:CreateTable", "request", _json(lambda body: body.pop("TableName")), "TableName: required"),
-    ("dynamodb:CreateTable", "request", _json(lambda body: body.update(TableName="")), "TableName: '' is 0 long, less than 1"),
-    ("dynamodb:CreateTable", "request", _json(lambda body: body.update(BillingMode="FREE")), "BillingMode: 'FREE' is not among"),
+    ("dynamodb:CreateTable", "request", _json(lambda body: body.update(TableName="")),
+     "TableName: '' is 0 long, less than 1"),
+    ("dynamodb:CreateTable", "request", _json(lambda body: body.update(BillingMode="FREE")),
+     "BillingMode: 'FREE' is not among"),
     ("dynamodb:CreateTable", "request", _json(lambda body: body["KeySchema"][0].update(KeyType=1)),
      r"KeySchema\[0\]\.KeyType: 1 is no string"),
     ("dynamodb:CreateTable", "answer", _json(lambda body: body["TableDescription"].update(CreationDateTime="now")),
      r"TableDescription\.CreationDateTime: 'now' is no timestamp"),
     ("dynamodb:CreateTable", "answer", _json(lambda body: body["TableDescription"].update(ItemCount="0")),
      r"TableDescription\.ItemCount: '0' is no long"),
-    ("dynamodb:Query", "request", _json(lambda body: body["ExpressionAttributeValues"].update({":p": {"S": "x", "N": "1"}})),
+    ("dynamodb:Query", "request",
+     _json(lambda body: body["ExpressionAttributeValues"].update({":p": {"S": "x", "N": "1"}})),
      r"ExpressionAttributeValues\[:p\]: 2 members where one is wanted"),
     ("iam:CreateRole", "request", _text(b"RoleName=", b"Rolename="), "Rolename: no member|RoleName: required"),
     ("iam:CreateRole", "request", _text(b"Tags.member.1.Key", b"Tags.member.2.Key"), "Tags"),
     ("iam:CreateRole", "request", _text(b"Version=2010-05-08", b"Version=2010-05-09"), "Version: 2010-05-09"),
     ("iam:CreateRole", "answer", _text(b"<CreateDate>", b"<CreateDate>on "), "CreateDate: .* is no timestamp"),
     ("iam:CreateRole", "answer", _text(b"CreateRoleResult>", b"CreateRoleOutput>"), "Result|mismatched|Output"),
-    ("lambda:CreateFunction", "request", _json(lambda body: body.update(MemorySize=64)), "MemorySize: 64 is 64 large, less than 128"),
+    ("lambda:CreateFunction", "request", _json(lambda body: body.update(MemorySize=64)),
+     "MemorySize: 64 is 64 large, less than 128"),
     ("lambda:CreateFunction", "request", _json(lambda body: body.update(Role="admin")), "Role: 'admin' does not match"),
     ("lambda:CreateFunction", "answer", _status(200), "status 200, not 201"),
     ("lambda:CreateFunction", "answer", _json(lambda body: body.update(State="Ready")), "State: 'Ready' is not among"),
     ("lambda:ListVersionsByFunction", "request", _target("/versions", "/versions?Limit=5"), "Limit: no member"),
-    ("logs:CreateLogGroup", "request", _json(lambda body: body.update(logGroupName="a b")), "logGroupName: 'a b' does not match"),
-    ("apigatewayv2:CreateApi", "request", _json(lambda body: body.update(protocolType="TCP")), "protocolType: 'TCP' is not among"),
-    ("apigatewayv2:CreateApi", "answer", _json(lambda body: body.update(createdDate=1)), "createdDate: 1 is no timestamp"),
+    ("logs:CreateLogGroup", "request", _json(lambda body: body.update(logGroupName="a b")),
+     "logGroupName: 'a b' does not match"),
+    ("apigatewayv2:CreateApi", "request", _json(lambda body: body.update(protocolType="TCP")),
+     "protocolType: 'TCP' is not among"),
+    ("apigatewayv2:CreateApi", "answer", _json(lambda body: body.update(createdDate=1)),
+     "createdDate: 1 is no timestamp"),
     ("apigatewayv2:CreateApi", "answer", _status(200), "status 200, not 201"),
     ("cloudformation:CreateChangeSet", "request", _text(b"Capabilities.member.1=CAPABILITY_NAMED_IAM",
      b"Capabilities.member.1=ALL"), r"Capabilities\.member\.1: 'ALL' is not among"),
-    ("cloudformation:DescribeStacks", "answer", _text(b"<StackStatus>", b"<StackStatus>NEARLY_"), "StackStatus: 'NEARLY_"),
+    ("cloudformation:DescribeStacks", "answer", _text(b"<StackStatus>", b"<StackStatus>NEARLY_"),
+     "StackStatus: 'NEARLY_"),
     ("s3:PutObject", "request", _target("x-id=", "x-name="), "x-name: no member"),
 )
 

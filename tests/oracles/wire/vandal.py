@@ -47,7 +47,7 @@ def _data(account, prefix):
 
 def _roles(account, prefix):
     iam = account.client("iam")
-    trust = json.loads(json.dumps(iam.get_role(RoleName=f"{prefix}-connect")["Role"]["AssumeRolePolicyDocument"]))
+    trust = iam.get_role(RoleName=f"{prefix}-connect")["Role"]["AssumeRolePolicyDocument"]
     trust["Statement"][0]["Principal"] = {"Service": "ec2.amazonaws.com"}
     iam.update_assume_role_policy(RoleName=f"{prefix}-connect", PolicyDocument=json.dumps(trust))
     policy = json.dumps(STRAY_POLICY)
@@ -83,7 +83,8 @@ def _gateway(account, prefix):
     mock = {"ApiId": api, "IntegrationType": "MOCK", "RequestTemplates": TEMPLATES}
     gateway.update_integration(**mock, IntegrationId=ping)
     gateway.update_integration_response(
-        ApiId=api, IntegrationId=ping, IntegrationResponseId=answer["IntegrationResponseId"], ResponseTemplates=TEMPLATES
+        ApiId=api, IntegrationId=ping, IntegrationResponseId=answer["IntegrationResponseId"],
+        ResponseTemplates=TEMPLATES,
     )
     source = ["route.request.header.Other"]
     gateway.update_authorizer(ApiId=api, AuthorizerId=authorizer["AuthorizerId"], IdentitySource=source)

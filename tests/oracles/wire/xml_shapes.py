@@ -68,7 +68,8 @@ class XmlReader:
         return items
 
     def _map(self, shape, node, path):
-        key, value = (part.serialization.get("name", name) for part, name in ((shape.key, "key"), (shape.value, "value")))
+        key = shape.key.serialization.get("name", "key")
+        value = shape.value.serialization.get("name", "value")
         read = {}
         for entry in node:
             parts = {local(child.tag): child for child in entry}
