@@ -24,6 +24,7 @@ use crate::resources::policy::Policy;
 use crate::resources::role::Role;
 use crate::resources::route::Route;
 use crate::resources::route_response::RouteResponse;
+use crate::resources::route_target::RouteTarget;
 use crate::resources::stage::Stage;
 use crate::resources::table::Table;
 use crate::settings::{AuthMode, StageSettings};
@@ -138,11 +139,6 @@ fn gateway(settings: &StageSettings, identity: &Identity, stack: &mut Stack) {
     parts.push(stack.add(function("connect", Handler::Connect)));
     parts.push(stack.add(function("disconnect", Handler::Disconnect)));
     parts.push(stack.add(function("on_message", Handler::OnMessage)));
-    parts.push(stack.add(Route { authorizer: Some(AUTHORIZER), ..route("$connect", "connect") }));
-    parts.push(stack.add(route("$disconnect", "disconnect")));
-    parts.push(stack.add(Route { two_way: true, ..route("$default", "on_message") }));
-    parts.push(stack.add(RouteResponse { scope: scope.clone(), route: "$default" }));
-
     // Keep-alive that costs no function.
     parts.push(stack.add(Integration {
         scope: scope.clone(),
@@ -155,8 +151,17 @@ fn gateway(settings: &StageSettings, identity: &Identity, stack: &mut Stack) {
         integration: PING,
         template: r#"{"type":"pong"}"#,
     }));
-    parts.push(stack.add(Route { two_way: true, ..route(PING, PING) }));
-    parts.push(stack.add(RouteResponse { scope: scope.clone(), route: PING }));
+    for route in [
+        Route { authorizer: Some(AUTHORIZER), ..route("$connect", "connect") },
+        route("$disconnect", "disconnect"),
+        Route { two_way: true, ..route("$default", "on_message") },
+        Route { two_way: true, ..route(PING, PING) },
+    ] {
+        let target = RouteTarget::of(&route);
+        let response = route.two_way.then(|| RouteResponse { scope: scope.clone(), route: route.key });
+        parts.extend([stack.add(route), stack.add(target)]);
+        parts.extend(response.map(|response| stack.add(response)));
+    }
 
     let permissions = [
         permission(Handler::Connect, Source::Authorizer(AUTHORIZER)),
@@ -164,7 +169,7 @@ fn gateway(settings: &StageSettings, identity: &Identity, stack: &mut Stack) {
         permission(Handler::Disconnect, Source::Route("$disconnect")),
         permission(Handler::OnMessage, Source::Route("$default")),
     ];
-    // A permission needs its alias, so the stage comes after both.
+    // A permission needs its alias, so what comes after the one comes after both.
     let behind: Vec<Address> =
         permissions.into_iter().map(|permission| stack.add(permission).address()).collect();
 

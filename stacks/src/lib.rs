@@ -60,7 +60,7 @@ pub use chat_functions::contract::Handler;
 pub use error::{AwsFailure, Error, StackProblem};
 pub use event::{Event, Events};
 pub use names::{AppName, BadName, Scope, StageName};
-pub use observe::{Observed, observe};
+pub use observe::{Observed, observe, observe_outline};
 pub use plan::{Action, Plan, PlanOptions, PropertyChange, Refusal, Step, plan};
 pub use resource::{Live, Stack};
 pub use settings::{Settings, SettingsError, StageSettings};

@@ -183,7 +183,7 @@ fn changes(kind: Kind, action: Action) -> &'static [&'static str] {
             "iam:DetachRolePolicy",
             "iam:DeleteRolePermissionsBoundary",
         ],
-        (Kind::Role, Action::Delete) => &["iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy"],
+        (Kind::Role, Action::Delete) => &["iam:DeleteRole", "iam:DetachRolePolicy"],
         (Kind::Policy, Action::Create | Action::Update) => &["iam:PutRolePolicy"],
         (Kind::Policy, Action::Delete) => &["iam:DeleteRolePolicy"],
         (Kind::Function, Action::Create) => &["lambda:CreateFunction", "lambda:TagResource", "iam:PassRole"],
@@ -216,6 +216,8 @@ fn changes(kind: Kind, action: Action) -> &'static [&'static str] {
         (Kind::Api | Kind::Stage, Action::Create) => &["apigateway:POST", "apigateway:TagResource"],
         // Tags are posted.
         (Kind::Api | Kind::Stage, Action::Update) => &["apigateway:PATCH", "apigateway:POST"],
+        // A property of its route.
+        (Kind::RouteTarget, _) => &["apigateway:PATCH"],
         (_, Action::Create) => &["apigateway:POST"],
         (_, Action::Update) => &["apigateway:PATCH"],
         (_, Action::Replace) => &["apigateway:POST", "apigateway:DELETE"],

@@ -6,7 +6,7 @@ use chat_functions::contract::Handler;
 use futures_util::future::{try_join, try_join_all};
 use serde_json::json;
 
-use super::{function, next_page, policy};
+use super::{function, log_group, next_page, policy};
 use crate::address::{Address, Kind};
 use crate::aws::Identity;
 use crate::call::{Cx, OrAbsent};
@@ -48,8 +48,10 @@ impl Resource for Alias {
     }
 
     fn needs(&self) -> Vec<Address> {
-        // The policy too, or the first invocation could be refused what it needs.
-        vec![function::address(self.handler.name()), policy::address_of(self.handler)]
+        let part = self.handler.name();
+        // Nothing is invoked but through an alias. By the first invocation the policy must be there, or what it needs
+        // would be refused, and the log group, or it would be made by whoever may, without tags and for ever.
+        vec![function::address(part), policy::address_of(self.handler), log_group::address(part)]
     }
 
     fn desired(&self, outputs: &Outputs) -> Desired {

@@ -18,7 +18,7 @@ use futures_util::future::try_join4;
 use serde_json::{Value, json};
 
 use super::undeclared::{UNDECLARED, Undeclared, some_text};
-use super::{alias, log_group, ownership, permission, require_owned, role, tag_map, tags_property};
+use super::{alias, ownership, permission, require_owned, role, tag_map, tags_property};
 use crate::address::{Address, Kind};
 use crate::artifact::Artifact;
 use crate::aws::Identity;
@@ -112,8 +112,7 @@ impl Resource for Function {
     }
 
     fn needs(&self) -> Vec<Address> {
-        // The log group first, or Lambda's first invocation could make one of its own.
-        let mut needs = vec![role::address(self.handler.name()), log_group::address(self.handler.name())];
+        let mut needs = vec![role::address(self.handler.name())];
         needs.extend(self.environment.values().filter_map(|variable| match variable {
             Variable::Known(_) => None,
             Variable::CallbackUrl { api } => Some(api.clone()),
