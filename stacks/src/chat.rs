@@ -9,6 +9,7 @@ use chat_functions::contract::{Handler, env};
 use crate::address::Address;
 use crate::artifact::Artifacts;
 use crate::aws::Identity;
+use crate::building::Building;
 use crate::error::Error;
 use crate::resource::{Resource, Stack};
 use crate::resources::alias::Alias;
@@ -38,6 +39,14 @@ const PING: &str = "ping";
 
 /// The chat of one stage. `artifacts` needs a zip for every handler.
 pub fn stack(settings: &StageSettings, identity: &Identity, artifacts: &Artifacts) -> Result<Stack, Error> {
+    if let Some(handler) = Handler::ALL.into_iter().find(|handler| !artifacts.contains_key(handler)) {
+        return Err(Error::Artifact { what: format!("the handler {handler} is not built") });
+    }
+    Ok(stack_in_build(settings, identity, &Building::over(artifacts.clone())))
+}
+
+/// The same while its handlers may still be being built: their code is known after apply then.
+pub fn stack_in_build(settings: &StageSettings, identity: &Identity, building: &Building) -> Stack {
     let scope = settings.scope();
     let mut stack = Stack::empty(scope.clone());
 
@@ -47,9 +56,6 @@ pub fn stack(settings: &StageSettings, identity: &Identity, artifacts: &Artifact
         deletion_protection: settings.table.deletion_protection,
     };
     for handler in Handler::ALL {
-        let artifact = artifacts.get(&handler).cloned();
-        let artifact = artifact
-            .ok_or_else(|| Error::Artifact { what: format!("the handler {handler} is not built") })?;
         let logs = LogGroup { scope: scope.clone(), handler, retention_days: settings.log_retention.days() };
         let grant = table.grant(handler, identity);
         stack.add(Role { scope: scope.clone(), handler });
@@ -64,7 +70,7 @@ pub fn stack(settings: &StageSettings, identity: &Identity, artifacts: &Artifact
             scope: scope.clone(),
             handler,
             identity: identity.clone(),
-            artifact,
+            code: building.code(handler),
             memory_mb: settings.lambda.memory_mb,
             timeout_s: settings.lambda.timeout_s,
             architecture: settings.lambda.architecture.name(),
@@ -74,7 +80,7 @@ pub fn stack(settings: &StageSettings, identity: &Identity, artifacts: &Artifact
     }
     stack.add(table);
     gateway(settings, identity, &mut stack);
-    Ok(stack)
+    stack
 }
 
 /// What each variable of the contract is; a handler gets those that it reads.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "everything here is a test")]
 
+mod build_beside;
 mod care;
 mod ci_role;
 mod cloudformation;

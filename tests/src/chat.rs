@@ -158,6 +158,11 @@ impl Chat {
         &self.judge
     }
 
+    /// The settings of its stage.
+    pub fn settings(&self) -> &StageSettings {
+        &self.stage
+    }
+
     pub fn url(&self) -> &str {
         &self.url
     }
