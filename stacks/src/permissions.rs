@@ -134,7 +134,6 @@ operations! {
         create_alias CreateAliasError: "lambda:CreateAlias" [Functions];
         create_function CreateFunctionError:
             "lambda:CreateFunction" [Functions], "lambda:TagResource" [Functions], "iam:PassRole" [Roles];
-        delete_alias DeleteAliasError: "lambda:DeleteAlias" [Functions];
         delete_function DeleteFunctionError: "lambda:DeleteFunction" [Functions];
         delete_function_concurrency DeleteFunctionConcurrencyError:
             "lambda:DeleteFunctionConcurrency" [Functions];

@@ -198,7 +198,8 @@ fn changes(kind: Kind, action: Action) -> &'static [&'static str] {
         (Kind::Function, Action::Delete) => &["lambda:DeleteFunction"],
         (Kind::Alias, Action::Create) => &["lambda:CreateAlias"],
         (Kind::Alias, Action::Update) => &["lambda:UpdateAlias", "lambda:DeleteFunction"],
-        (Kind::Alias, Action::Delete) => &["lambda:DeleteAlias"],
+        // It goes with its function.
+        (Kind::Alias, Action::Delete) => &[],
         (Kind::Permission, Action::Create) => &["lambda:AddPermission"],
         (Kind::Permission, Action::Update) => &["lambda:AddPermission", "lambda:RemovePermission"],
         (Kind::Permission, Action::Delete) => &["lambda:RemovePermission"],
