@@ -118,7 +118,7 @@ fn with_preflight(mut grants: Vec<Grant>) -> Vec<Grant> {
         sid: "Preflight".to_owned(),
         actions: vec!["iam:SimulatePrincipalPolicy"],
         resources: vec![format!("arn:aws:iam::000000000000:role/{ROLE}")],
-        passed_to: None,
+        condition: None,
     });
     grants
 }

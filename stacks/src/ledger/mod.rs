@@ -115,7 +115,7 @@ impl Ledger {
     }
 
     fn partition(&self) -> AttributeValue {
-        text(format!("{}/{}", self.scope.app, self.scope.stage))
+        text(partition(self.scope.app.as_str(), self.scope.stage.as_str()))
     }
 
     fn key(&self, sort: impl Into<String>) -> Item {
@@ -283,6 +283,11 @@ impl Ledger {
     {
         self.with_cx(async |cx| cx.call(|| send(self)).await).await
     }
+}
+
+/// The partition of a stage.
+pub(crate) fn partition(app: &str, stage: &str) -> String {
+    format!("{app}/{stage}")
 }
 
 fn at_table(failure: AwsFailure) -> Error {
