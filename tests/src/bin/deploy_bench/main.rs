@@ -43,7 +43,7 @@ struct Args {
     #[arg(long)]
     trace: bool,
     /// Deploy at the pace of a region instead, and print where its time went
-    #[arg(long, conflicts_with_all = ["only", "trace", "quick"])]
+    #[arg(long, conflicts_with_all = ["only", "quick"])]
     region_model: bool,
 }
 
@@ -118,7 +118,7 @@ fn main() -> ExitCode {
     let root = chat_tests::root();
     let outcome = ours::build(&root).and_then(|()| {
         runtime.block_on(async {
-            if args.region_model { region::run(&root).await } else { run(&root, &args).await }
+            if args.region_model { region::run(&root, args.trace).await } else { run(&root, &args).await }
         })
     });
     match outcome {
@@ -205,22 +205,21 @@ async fn peers(
 }
 
 fn trace_if(wanted: bool, name: &str, samples: &[Sample]) {
-    if !wanted {
-        return;
-    }
-    for (act, sample) in Act::ALL.into_iter().zip(samples) {
-        println!("{name}, {}: {:.2} s", act.name(), sample.cost.wall.as_secs_f64());
-        let mut calls = sample.counted.calls.clone();
-        calls.sort_by_key(|call| call.at);
-        for call in calls {
-            println!(
-                "{:6} ms to {:6} ms  {}  {}",
-                call.at.as_millis(),
-                call.answered.as_millis(),
-                call.status,
-                call.name
-            );
+    if wanted {
+        for (act, sample) in Act::ALL.into_iter().zip(samples) {
+            print_calls(&format!("{name}, {}", act.name()), sample);
         }
+    }
+}
+
+/// Every call in the order in which they were made.
+fn print_calls(what: &str, sample: &Sample) {
+    println!("{what}: {:.2} s", sample.cost.wall.as_secs_f64());
+    let mut calls: Vec<_> = sample.counted.calls.iter().collect();
+    calls.sort_by_key(|call| call.at);
+    for call in calls {
+        let [at, answered] = [call.at, call.answered].map(|time| time.as_millis());
+        println!("{at:6} ms to {answered:6} ms  {}  {}", call.status, call.name);
     }
 }
 

@@ -16,11 +16,13 @@ use hyper_util::rt::TokioExecutor;
 use crate::{Result, measure};
 
 /// What the table has to be read with.
-pub(crate) const NOTES: [&str; 3] = [
+pub(crate) const NOTES: [&str; 4] = [
     "the CloudFormation of moto answers at once and makes nothing of AWS::ApiGatewayV2 (API, routes, stage), which \
      flatters every peer: a real one takes from half a minute to minutes for this stack",
     "its ValidateTemplate takes warnings for errors, and a TemplateURL at an address for one with a bucket in its \
      name: the proxy answers the first and rewrites the second to localhost",
+    "SAM and Serverless ask CloudFormation every 5 s whether it is done, as they come, which against such an answer is \
+     most of their time",
     "it has no CreateDeployment for WebSocket APIs; no peer calls it here, since each leaves that to CloudFormation",
 ];
 

@@ -1,6 +1,7 @@
 //! What a call asks for, as the AWS protocols say it: in a header, in a form, or by method and path.
 
 use http::request::Parts;
+use serde_json::Value;
 
 /// A name such as `CreateRole` or `POST /v2/apis`. For forms `body` is what they say it in.
 pub(crate) fn of(parts: &Parts, body: &[u8]) -> String {
@@ -24,6 +25,8 @@ pub(crate) fn field(body: &[u8], name: &str) -> Option<String> {
 
 /// Two tables take part in a deploy, and what is asked of which matters.
 fn table_of(body: &[u8]) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
-    body.get("TableName")?.as_str().map(str::to_owned)
+    let body: Value = serde_json::from_slice(body).ok()?;
+    // A transaction names it in each of its items.
+    let item = body.get("TransactItems").and_then(|items| items.get(0)?.as_object()?.values().next());
+    item.unwrap_or(&body).get("TableName")?.as_str().map(str::to_owned)
 }

@@ -8,7 +8,6 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use chat_stacks::Artifact;
 use tempfile::TempDir;
 
 pub(crate) use self::install::Installed;
@@ -46,7 +45,7 @@ pub(crate) async fn run(
     let mut samples = Vec::new();
     for act in Act::ALL {
         if act == Act::OneFunction {
-            project.change().map_err(|e| format!("failed to change a handler: {e}"))?;
+            crate::change(&project.place.path().join("handlers/on_message/bootstrap"))?;
         }
         proxy.measure();
         let cost = measure::run(project.command(&proxy, tool.args(act)), &project.log()).await?;
@@ -71,30 +70,12 @@ impl<'a> Project<'a> {
         }
         std::os::unix::fs::symlink(installed.node_modules(), place.path().join("node_modules"))?;
         fs::create_dir(place.path().join("home"))?;
-        let project = Self { place, installed, tool };
         for handler in HANDLERS {
-            let folder = project.place.path().join("handlers").join(handler);
+            let folder = place.path().join("handlers").join(handler);
             fs::create_dir_all(&folder)?;
             fs::copy(root.join("target/lambda").join(handler), folder.join("bootstrap"))?;
-            project.pack(handler)?;
         }
-        Ok(project)
-    }
-
-    fn change(&self) -> Result<()> {
-        crate::change(&self.place.path().join("handlers/on_message/bootstrap"))?;
-        self.pack("on_message").map_err(|e| e.to_string())
-    }
-
-    /// Serverless takes a runtime without a packager of its own as a zip that is there already.
-    fn pack(&self, handler: &str) -> std::io::Result<()> {
-        if self.tool != Tool::Serverless {
-            return Ok(());
-        }
-        let handlers = self.place.path().join("handlers");
-        let artifact =
-            Artifact::read(&handlers.join(handler).join("bootstrap")).map_err(std::io::Error::other)?;
-        fs::write(handlers.join(format!("{handler}.zip")), artifact.zip())
+        Ok(Self { place, installed, tool })
     }
 
     fn command(&self, proxy: &Proxy, args: &[&str]) -> std::process::Command {
