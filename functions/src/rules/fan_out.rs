@@ -61,6 +61,8 @@ impl<S: Store, G: Gateway> Chat<S, G> {
         let Batch { room, frame, to, .. } = batch;
         let to: Vec<Recipient> = to.into_iter().map(Recipient::from).collect();
         self.post(invocation, &to, room.as_ref(), Bytes::from(frame)).await;
+        let fields = [("connections", to.len().into()), ("age_ms", age_ms.into())];
+        log::line(Level::Info, invocation.request_id, "posted a batch", &fields);
     }
 
     async fn hand_over(
