@@ -13,8 +13,8 @@ use crate::ports::{Gateway, Recipient, Removal, Store};
 /// Connections that are posted to from here. They take two rounds of posts, which a sender can wait for.
 pub(super) const INLINE_MAX: usize = 200;
 /// Connections in one batch, at most. Four rounds of posts: even if nobody answers any of them within its 2 s, they end
-/// before the 10 s that a function has by default. And as an event a batch of the longest ids and the longest frame has
-/// less than 256 KB, which every region takes and which is billed as one request.
+/// before the 10 s that a function has by default. And the event of the longest ids and the longest frame stays below
+/// 256 KB, which was Lambda's limit before it was 1 MB (quirks, Lambda).
 pub(super) const BATCH_MAX: usize = 500;
 /// Batches that are handed over at once.
 const HAND_OVERS_AT_ONCE: usize = 8;

@@ -56,7 +56,7 @@ proptest! {
 }
 
 #[test]
-fn the_largest_batch_is_billed_as_one_event() {
+fn the_largest_batch_is_far_from_the_limit_of_an_event() {
     let who = Recipient {
         user: UserId::parse(&"u".repeat(64)).unwrap(),
         conn: conn(&"c".repeat(128)),
