@@ -1,6 +1,7 @@
 //! DynamoDB: the wire around an embedded engine, which keeps the tables in SQLite.
 
 mod backups;
+mod leading_keys;
 mod targets;
 
 use std::path::Path;
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use self::backups::Backups;
-pub(crate) use self::targets::Targets;
+pub(crate) use self::targets::{Asked, Targets};
 use crate::call::{Call, Reply, to_json};
 use crate::context::Context;
 use crate::error::AwsError;
@@ -88,6 +89,16 @@ impl DynamoDb {
             operation => self.manage(operation, &targets, body),
         }?;
         Ok(Reply::new(StatusCode::OK, CONTENT_TYPE, answer))
+    }
+
+    /// The name of a table's partition key, if there is such a table.
+    pub(crate) fn hash_key(&self, table: &str) -> Option<String> {
+        let request = json!({ "TableName": table }).to_string();
+        let answer = run(request.as_bytes(), |request| self.engine.describe_table(request)).ok()?;
+        let answer: Value = serde_json::from_slice(&answer).ok()?;
+        let keys = answer["Table"]["KeySchema"].as_array()?;
+        let hash = keys.iter().find(|key| key["KeyType"] == "HASH")?;
+        hash["AttributeName"].as_str().map(str::to_owned)
     }
 
     /// Removes expired items.

@@ -195,11 +195,3 @@ pub(crate) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Option<(Address, 
         (address(part), Live { id: format!("{name}:{NAME}"), properties, outputs, owned: true })
     }))
 }
-
-pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
-    let function = live.outputs.get("function").cloned().unwrap_or_default();
-    cx.call(|| cx.aws.lambda.delete_alias().function_name(&function).name(NAME).send())
-        .await
-        .or_absent("ResourceNotFoundException")?;
-    Ok(())
-}

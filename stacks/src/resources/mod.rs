@@ -72,17 +72,19 @@ pub(crate) async fn delete(cx: &Cx<'_>, kind: Kind, live: &Live) -> Result<(), E
         Kind::Role => role::delete(cx, live).await,
         Kind::Policy => policy::delete(cx, live).await,
         Kind::Function => function::delete(cx, live).await,
-        Kind::Alias => alias::delete(cx, live).await,
         Kind::Permission => permission::delete(cx, live).await,
         Kind::Api => api::delete(cx, live).await,
         Kind::Authorizer => authorizer::delete(cx, live).await,
         Kind::Integration => integration::delete(cx, live).await,
         Kind::IntegrationResponse => integration_response::delete(cx, live).await,
         Kind::Route => route::delete(cx, live).await,
-        Kind::RouteTarget => route_target::delete(cx, live).await,
         Kind::RouteResponse => route_response::delete(cx, live).await,
         Kind::Deployment => deployment::delete(cx, live).await,
         Kind::Stage => stage::delete(cx, live).await,
+        // A declared function has its alias and a declared route its target, so neither goes alone.
+        Kind::Alias | Kind::RouteTarget => {
+            Err(Error::bug(format!("{kind:?} {} is deleted without what it is part of", live.id)))
+        }
     }
 }
 

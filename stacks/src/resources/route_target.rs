@@ -10,7 +10,7 @@ use serde_json::json;
 use super::route::{self, Route};
 use super::{api, integration};
 use crate::address::{Address, Kind};
-use crate::call::{Cx, OrAbsent};
+use crate::call::Cx;
 use crate::error::Error;
 use crate::names::Scope;
 use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
@@ -73,13 +73,4 @@ pub(super) fn observed(api: &str, route: &Described) -> Option<(Address, Live)> 
     let outputs = Values::from([("api", api.to_owned())]);
     let properties = Properties::from([("integration", json!(target))]);
     Some((address(route.route_key().unwrap_or_default()), Live { id, properties, outputs, owned: true }))
-}
-
-/// An empty one takes it away.
-pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
-    let api = api::id_of(live);
-    cx.gateway(|| cx.aws.apigateway.update_route().api_id(api).route_id(&live.id).target("").send())
-        .await
-        .or_absent("NotFoundException")?;
-    Ok(())
 }
