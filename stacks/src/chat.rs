@@ -57,12 +57,16 @@ pub fn stack_in_build(settings: &StageSettings, identity: &Identity, building: &
     };
     for handler in Handler::ALL {
         let logs = LogGroup { scope: scope.clone(), handler, retention_days: settings.log_retention.days() };
+        let alias = Alias { scope: scope.clone(), handler };
         let grant = table.grant(handler, identity);
         stack.add(Role { scope: scope.clone(), handler });
         stack.add(Policy {
             scope: scope.clone(),
             handler,
-            statements: vec![logs.grant(identity), grant.statement],
+            statements: [logs.grant(identity), grant.statement]
+                .into_iter()
+                .chain(alias.grant(identity))
+                .collect(),
             identity: identity.clone(),
         });
         stack.add(logs);
@@ -76,7 +80,7 @@ pub fn stack_in_build(settings: &StageSettings, identity: &Identity, building: &
             architecture: settings.lambda.architecture.name(),
             environment: environment(settings, handler, grant.environment),
         });
-        stack.add(Alias { scope: scope.clone(), handler });
+        stack.add(alias);
     }
     stack.add(table);
     gateway(settings, identity, &mut stack);

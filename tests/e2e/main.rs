@@ -16,6 +16,7 @@ mod history;
 mod hostile;
 mod identity;
 mod lambda_build;
+mod large_rooms;
 mod least_privilege;
 mod ledger;
 mod order;

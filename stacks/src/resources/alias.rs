@@ -12,6 +12,7 @@ use crate::aws::Identity;
 use crate::call::{Cx, OrAbsent};
 use crate::error::Error;
 use crate::names::Scope;
+use crate::policy::Statement;
 use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
 
 pub(crate) const NAME: &str = "live";
@@ -23,6 +24,18 @@ pub(super) const KEPT_VERSIONS: usize = 4;
 pub(crate) struct Alias {
     pub(crate) scope: Scope,
     pub(crate) handler: Handler,
+}
+
+impl Alias {
+    /// Lets the handler's function invoke itself by this alias, if its code does so. An ARN with a qualifier allows
+    /// invocations by that one alone, so neither an older version nor other functions.
+    pub(crate) fn grant(&self, identity: &Identity) -> Option<Statement> {
+        self.handler.hands_over().then(|| Statement {
+            sid: "HandOver",
+            actions: vec!["lambda:InvokeFunction".to_owned()],
+            resources: Some(vec![arn(identity, &self.scope, self.handler)]),
+        })
+    }
 }
 
 pub(crate) fn address(part: &str) -> Address {
