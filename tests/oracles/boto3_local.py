@@ -252,12 +252,13 @@ def roles():
     iam = client("iam")
     name, path = f"role-{RUN}", f"/app/{RUN}/"
     role = iam.create_role(RoleName=name, Path=path, AssumeRolePolicyDocument=TRUST, Description="a <b> & c",
-                           Tags=[{"Key": "app", "Value": "chat & co"}])["Role"]
+                           Tags=[{"Key": "app", "Value": "chat + co"}])["Role"]
     assert role["Arn"] == f"arn:aws:iam::{ACCOUNT}:role{path}{name}", role
     assert role["AssumeRolePolicyDocument"] == json.loads(TRUST), role["AssumeRolePolicyDocument"]
     refused("EntityAlreadyExists", iam.create_role, RoleName=name, AssumeRolePolicyDocument=TRUST)
+    refused("ValidationError", iam.tag_role, RoleName=name, Tags=[{"Key": "app", "Value": "chat & co"}])
     read = iam.get_role(RoleName=name)["Role"]
-    assert read["Tags"] == [{"Key": "app", "Value": "chat & co"}] and read["Description"] == "a <b> & c", read
+    assert read["Tags"] == [{"Key": "app", "Value": "chat + co"}] and read["Description"] == "a <b> & c", read
     assert read["MaxSessionDuration"] == 3600 and read["CreateDate"] == role["CreateDate"], read
     refused("NoSuchEntity", iam.get_role, RoleName="missing")
     refused("MalformedPolicyDocument", iam.create_role, RoleName="other", AssumeRolePolicyDocument="{")

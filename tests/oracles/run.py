@@ -1,5 +1,5 @@
 """Lets clients and parsers that nobody here wrote judge the project: boto3, the AWS CLI, the websockets package, the
-linters of CloudFormation templates, the AsyncAPI parser, actionlint, parliament.
+linters of CloudFormation templates, the AsyncAPI parser, actionlint, parliament, botocore's service models.
 
     python tests/oracles/run.py [NAME…]
 
@@ -15,7 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
+
+import botocore_wire
+from wire.project import find
+from wire.proxy import Proxy
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -37,6 +42,7 @@ class Cloud:
     """A cloud of its own with the chat deployed to it."""
 
     def __enter__(self):
+        self.open = ExitStack()
         self.folder = Path(tempfile.mkdtemp(prefix="chatctl-oracles-"))
         (self.folder / "chat.yaml").write_text(SETTINGS)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -50,6 +56,8 @@ class Cloud:
         )
         try:
             self.endpoint = f"http://127.0.0.1:{self.wait_for('ready')['port']}"
+            # What the cloud says to those who come this way is judged at the end.
+            self.recorded = self.open.enter_context(Proxy(self.endpoint.removeprefix("http://")))
             deployed = self.chatctl("deploy", "--yes")
             self.url = find(deployed, lambda text: text.startswith("ws://"))
         except BaseException:
@@ -77,6 +85,7 @@ class Cloud:
         return json.loads(done.stdout.strip().splitlines()[-1])["data"]
 
     def __exit__(self, *_):
+        self.open.close()
         self.process.send_signal(signal.SIGINT)
         try:
             self.process.wait(15)
@@ -86,19 +95,11 @@ class Cloud:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def find(value, wanted):
-    """The first text anywhere in a JSON value that is wanted."""
-    if isinstance(value, str):
-        return value if wanted(value) else None
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
-    return next((found for found in (find(child, wanted) for child in children) if found), None)
-
-
 def script(name):
     """A script of this folder that is told where the cloud and the chat are."""
 
     def run(cloud):
-        command = [sys.executable, str(HERE / name), cloud.endpoint, cloud.url]
+        command = [sys.executable, str(HERE / name), cloud.recorded.endpoint, cloud.url]
         return subprocess.run(command, cwd=ROOT, env=cloud.environment).returncode == 0
 
     return run
@@ -180,6 +181,8 @@ ORACLES = {
     "cfn-lint": cfn_lint,
     "checkov": checkov,
     "websockets": script("websockets_chat.py"),
+    # After all who were recorded.
+    "botocore": lambda cloud: botocore_wire.main(cloud.endpoint, cloud.recorded.take()),
 }
 
 

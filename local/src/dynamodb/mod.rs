@@ -152,7 +152,7 @@ impl DynamoDb {
             other => Err(AwsError::bad_request("UnknownOperationException", other.to_owned())),
         }?;
         let answer = if self.cx.faults.table_creating(table) { creating::describe(answer) } else { answer };
-        Ok(self.with_our_region(answer))
+        self.in_words_of_dynamodb(answer)
     }
 
     /// Saying again what is already so is an error with DynamoDB, which callers have to know.
@@ -178,15 +178,25 @@ impl DynamoDb {
         Err(DynoxideError::ValidationException(problem))
     }
 
-    /// The engine writes ARNs of a region of its own.
-    fn with_our_region(&self, answer: Vec<u8>) -> Vec<u8> {
+    /// The engine writes ARNs of a region of its own, and describes tables with a member that DynamoDB does not have.
+    fn in_words_of_dynamodb(&self, answer: Vec<u8>) -> Result<Vec<u8>, AwsError> {
         const ITS_PREFIX: &str = "arn:aws:dynamodb:dynoxide:";
-        match String::from_utf8(answer) {
-            Ok(text) => {
-                text.replace(ITS_PREFIX, &format!("arn:aws:dynamodb:{}:", self.cx.region)).into_bytes()
-            }
-            Err(error) => error.into_bytes(),
+        const ITS_MEMBER: &str = "TableThroughputModeSummary";
+        let text = match String::from_utf8(answer) {
+            Ok(text) => text.replace(ITS_PREFIX, &format!("arn:aws:dynamodb:{}:", self.cx.region)),
+            Err(error) => return Ok(error.into_bytes()),
+        };
+        if !text.contains(ITS_MEMBER) {
+            return Ok(text.into_bytes());
         }
+        let mut answer: Value =
+            serde_json::from_str(&text).map_err(|error| AwsError::internal(error.to_string()))?;
+        for description in ["Table", "TableDescription"] {
+            if let Some(Value::Object(table)) = answer.get_mut(description) {
+                table.remove(ITS_MEMBER);
+            }
+        }
+        to_json(&answer)
     }
 
     fn require_table(&self, table: &str) -> Result<(), AwsError> {

@@ -1,5 +1,6 @@
 //! The operations of IAM by name, and what they have in common: names, paths, pages.
 
+use super::model::Tags;
 use super::{Iam, limit_exceeded};
 use crate::call::{Call, Reply};
 use crate::error::AwsError;
@@ -155,11 +156,20 @@ pub(super) fn check_path(form: &Form, field: &str) -> Result<String, AwsError> {
     }
 }
 
-pub(super) fn check_tag_count(count: usize) -> Result<(), AwsError> {
-    if count > 50 {
+pub(super) fn check_tags(tags: &Tags) -> Result<(), AwsError> {
+    if tags.len() > 50 {
         return Err(limit_exceeded("The number of tags has reached the maximum limit.".to_owned()));
     }
-    Ok(())
+    // The pattern of IAM's model for keys and values, and of no other service here: `&` in a value is refused.
+    let is_allowed = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c);
+    match tags.iter().flat_map(|(key, value)| [key, value]).find(|text| !text.chars().all(is_allowed)) {
+        Some(text) => Err(invalid(
+            "tags",
+            Some(text),
+            "Member must satisfy regular expression pattern: [\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*",
+        )),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn iso_time(seconds: i64) -> String {

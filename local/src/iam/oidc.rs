@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::api::{Outcome, check_tag_count, iso_time};
+use super::api::{Outcome, check_tags, iso_time};
 use super::evaluate::{Decision, Key, Request, evaluate};
 use super::model::Tags;
 use super::roles::check_session_name;
@@ -39,7 +39,7 @@ impl Iam {
             )
         })?;
         let tags = form.tags()?;
-        check_tag_count(tags.len())?;
+        check_tags(&tags)?;
         let owned = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
         let provider = Provider {
             url: host.to_owned(),

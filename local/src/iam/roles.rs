@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::api::{Outcome, check_name, check_path, check_tag_count, iso_time, page};
+use super::api::{Outcome, check_name, check_path, check_tags, iso_time, page};
 use super::credentials::random_id;
 use super::model::{Document, Policies, Role, managed_document};
 use super::policy::{Kind, Policy, malformed};
@@ -23,7 +23,7 @@ impl Iam {
     pub(super) fn create_role(&self, form: &Form) -> Outcome {
         let name = check_name(form, "RoleName", 64)?;
         let tags = form.tags()?;
-        check_tag_count(tags.len())?;
+        check_tags(&tags)?;
         let role = Role {
             name: name.to_owned(),
             id: random_id("AROA", 17),
@@ -205,7 +205,7 @@ impl Iam {
         let tags = form.tags()?;
         self.change_role(form, |role| {
             role.tags.extend(tags);
-            check_tag_count(role.tags.len())
+            check_tags(&role.tags)
         })
     }
 

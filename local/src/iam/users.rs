@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::api::{Outcome, check_name, check_path, check_tag_count, iso_time, page};
+use super::api::{Outcome, check_name, check_path, check_tags, iso_time, page};
 use super::credentials::{random_id, random_secret};
 use super::model::{AccessKey, Document, Policies, User};
 use super::policy::Kind;
@@ -21,7 +21,7 @@ impl Iam {
     pub(super) fn create_user(&self, form: &Form) -> Outcome {
         let name = check_name(form, "UserName", 64)?;
         let tags = form.tags()?;
-        check_tag_count(tags.len())?;
+        check_tags(&tags)?;
         let user = User {
             name: name.to_owned(),
             id: random_id("AIDA", 17),

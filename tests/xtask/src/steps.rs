@@ -21,7 +21,7 @@ const STEPS: &[Step] = &[
     Step { name: "browser", about: "the web client in Chromium", run: browser },
     Step {
         name: "oracles",
-        about: "boto3, awscli, websockets, cfn-lint, checkov, actionlint, parliament and the AsyncAPI parser as judges",
+        about: "boto3, awscli, botocore, websockets, cfn-lint, checkov, actionlint, parliament and an AsyncAPI parser judge",
         run: oracles,
     },
     Step { name: "docs", about: "links and commands in the documentation", run: documentation },

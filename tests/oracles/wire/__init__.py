@@ -1,0 +1,1 @@
+"""What chatctl and a cloud say to each other, recorded and held against the service models of botocore."""
