@@ -1,6 +1,7 @@
 //! DynamoDB: the wire around an embedded engine, which keeps the tables in SQLite.
 
 mod backups;
+mod creating;
 mod leading_keys;
 mod targets;
 
@@ -20,6 +21,7 @@ pub(crate) use self::targets::{Asked, Targets};
 use crate::call::{Call, Reply, to_json};
 use crate::context::Context;
 use crate::error::AwsError;
+use crate::faults::Young;
 
 /// Every operation that there is here.
 pub(crate) const OPERATIONS: [&str; 23] = [
@@ -75,6 +77,9 @@ impl DynamoDb {
     pub(crate) fn call(&self, operation: &str, targets: Targets, call: &Call) -> Result<Reply, AwsError> {
         let body: &[u8] = targets.rewritten.as_deref().unwrap_or(&call.body);
         let engine = &self.engine;
+        for table in targets.tables().filter(|table| self.cx.faults.table_creating(table)) {
+            creating::refuse(operation, table)?;
+        }
         let answer = match operation {
             "PutItem" => run(body, |request| engine.put_item(request)),
             "GetItem" => run(body, |request| engine.get_item(request)),
@@ -112,7 +117,11 @@ impl DynamoDb {
         let engine = &self.engine;
         let table = targets.first_table();
         let answer = match operation {
-            "CreateTable" => run(body, |request| engine.create_table(request)),
+            "CreateTable" => {
+                let answer = run(body, |request| engine.create_table(request))?;
+                self.cx.faults.created(Young::Table, table);
+                Ok(answer)
+            }
             "DescribeTable" => run(body, |request| engine.describe_table(request)),
             "ListTables" => run(body, |request| engine.list_tables(request)),
             "UpdateTable" => run(body, |request| engine.update_table(request)),
@@ -142,6 +151,7 @@ impl DynamoDb {
             })),
             other => Err(AwsError::bad_request("UnknownOperationException", other.to_owned())),
         }?;
+        let answer = if self.cx.faults.table_creating(table) { creating::describe(answer) } else { answer };
         Ok(self.with_our_region(answer))
     }
 

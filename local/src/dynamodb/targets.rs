@@ -97,6 +97,10 @@ impl Targets {
         self.targets.first().map_or("", |target| &target.table)
     }
 
+    pub(super) fn tables(&self) -> impl Iterator<Item = &str> {
+        self.targets.iter().map(|target| target.table.as_str())
+    }
+
     /// Every one of them has to be allowed.
     pub(crate) fn authorize(
         &self,
