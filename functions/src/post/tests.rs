@@ -187,6 +187,8 @@ async fn what_there_is_no_time_for_is_not_begun() {
     assert_eq!(outcome.failed.len(), 300);
     assert!(began.elapsed() < TIMEOUT, "it ends in time, whoever does not answer");
     assert!(asked.lock().unwrap().len() <= AT_ONCE, "the second round never began");
+    let outcome = callback.post(&to[..1], Bytes::from_static(b"frame"), Instant::now()).await;
+    assert_eq!(outcome.why.as_deref(), Some("there was no time left"));
 }
 
 /// Lambda in a few lines: answers with the statuses in turn, and keeps what was asked of it.
