@@ -136,7 +136,7 @@ async fn run(root: &Path, args: &Args) -> Result<()> {
     let once = args.quick || args.trace;
     let places: Vec<usize> = if once { vec![MIDDLE] } else { (0..LATENCIES_MS.len()).collect() };
     let mut all = Vec::new();
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = busy().into_iter().collect();
     if sides.contains(&Side::Ours) {
         let mut series = Series::new("chatctl".to_owned(), None);
         for number in 1..=if once { 1 } else { args.runs } {
@@ -162,6 +162,19 @@ async fn run(root: &Path, args: &Args) -> Result<()> {
         print!("{}", table::print(&all, &notes));
     }
     Ok(())
+}
+
+/// What to say if others use this machine while something is measured on it.
+fn busy() -> Option<String> {
+    let load = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let load: f64 = load.split_whitespace().next()?.parse().ok()?;
+    let cores = std::thread::available_parallelism().ok()?.get();
+    (load > f64::from(u32::try_from(cores).ok()?)).then(|| {
+        format!(
+            "the machine was busy before this began (a load of {load:.1} on {cores} cores): times are longer than on \
+             one that is not, most of all those of tools that compute, and a depth below 0 is noise"
+        )
+    })
 }
 
 /// A peer that does not run is named, and does not keep the others from it.

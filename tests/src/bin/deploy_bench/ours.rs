@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use chat_local::{Cloud, CloudConfig, Rule};
+use chat_tests::handlers::without_leftovers;
 use tempfile::TempDir;
 
 use crate::proxy::{Behind, Proxy};
@@ -33,7 +34,9 @@ pub(crate) fn build(root: &Path) -> Result<()> {
         ["--release", "--package", "chatctl", "--quiet", "--bins"].as_slice(),
         &["--profile", "lambda", "--package", "chat-functions", "--quiet", "--bins"],
     ] {
-        let status = Command::new(&cargo).arg("build").args(args).current_dir(root).status();
+        let mut build = Command::new(&cargo);
+        build.arg("build").args(args).current_dir(root);
+        let status = without_leftovers(&mut build).status();
         match status {
             Ok(status) if status.success() => {}
             Ok(status) => return Err(format!("cargo ended with {status}")),
