@@ -250,6 +250,9 @@ pub struct Grant {
     pub condition: Option<Condition>,
 }
 
+/// What actions have in common that go into one statement: service, resources, and condition.
+type Reach = (&'static str, Vec<Part>, Option<Condition>);
+
 /// What deploy, plan, status, logs, code updates and destroy of a stage need, and nothing else. With a star at its end
 /// `stage` stands for all stages that begin like it.
 pub fn deployer(app: &AppName, stage: &str, identity: &Identity) -> Vec<Grant> {
@@ -258,7 +261,7 @@ pub fn deployer(app: &AppName, stage: &str, identity: &Identity) -> Vec<Grant> {
         by_action.entry(need.action).or_default().extend(need.on);
     }
     // Together what has the same resources: fewer statements, and a shorter policy, whose length is limited.
-    let mut grants: BTreeMap<(&str, Vec<Part>, Option<Condition>), Vec<&'static str>> = BTreeMap::new();
+    let mut grants: BTreeMap<Reach, Vec<&'static str>> = BTreeMap::new();
     for (action, parts) in by_action {
         let service = action.split(':').next().unwrap_or_default();
         let condition = if action == "iam:PassRole" {
@@ -271,8 +274,7 @@ pub fn deployer(app: &AppName, stage: &str, identity: &Identity) -> Vec<Grant> {
         grants.entry((service, widest(parts), condition)).or_default().push(action);
     }
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let grant = |((service, parts, condition), actions): (_, Vec<&'static str>)| {
-        let parts: Vec<Part> = parts;
+    let grant = |((service, parts, condition), actions): (Reach, Vec<&'static str>)| {
         let sid = match condition {
             Some(Condition::PassedTo(_)) => "PassRole".to_owned(),
             _ => sid(service, &parts, &actions),
