@@ -8,8 +8,8 @@ use chat_stacks::ledger::{Applied, Changes, Ledger, Patience, Pointers, Record, 
 use chat_stacks::settings::{AuthMode, Endpoint};
 use chat_stacks::verify::{Check, Pass};
 use chat_stacks::{
-    Artifacts, Observed, Outcome, Plan, Stack, Verification, apply, code, pointers, status, under_lock,
-    verify_change, verify_gone,
+    Artifacts, Observed, Outcome, Plan, Stack, Verification, apply, code, observe_outline, pointers, status,
+    under_lock, verify_change, verify_gone,
 };
 
 use crate::args;
@@ -74,13 +74,31 @@ impl Stage {
         wait: Duration,
         work: impl Future<Output = Result<T>>,
     ) -> Result<(T, Seen)> {
+        self.look_by(context, wait, async || self.observe().await, work).await
+    }
+
+    /// The same of a stage that is to be deleted, no closer than that takes.
+    pub(crate) async fn look_to_delete(&self, context: &Context, wait: Duration) -> Result<Seen> {
+        let observe = async || Ok(observe_outline(&self.aws, &self.settings.scope()).await?);
+        let ((), seen) = self.look_by(context, wait, observe, async { Ok(()) }).await?;
+        self.require_direct(&seen.observed)?;
+        Ok(seen)
+    }
+
+    async fn look_by<T>(
+        &self,
+        context: &Context,
+        wait: Duration,
+        observe: impl AsyncFn() -> Result<Observed>,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<(T, Seen)> {
         let started = tokio::time::Instant::now();
         let ledger = self.ledger();
         let open = self.open_ledger(context, &ledger, wait);
         let identify = async { Ok(self.aws.identity().await?) };
-        let (done, mut observed, ticket, _) = tokio::try_join!(work, self.observe(), open, identify)?;
+        let (done, mut observed, ticket, _) = tokio::try_join!(work, observe(), open, identify)?;
         if ticket.is_stale_for(started) {
-            observed = self.observe().await?;
+            observed = observe().await?;
         }
         Ok((done, Seen { observed, ledger, ticket }))
     }
@@ -169,14 +187,14 @@ impl Stage {
         let started = tokio::time::Instant::now();
         let ledger = self.ledger();
         let look = async {
-            Ok(tokio::try_join!(code::changed(aws, &scope, artifacts), pointers::observe(aws, &scope))?)
+            Ok(tokio::try_join!(code::changed(aws, &scope, artifacts), pointers::find(aws, &scope))?)
         };
         let open = self.open_ledger(context, &ledger, wait);
         let identify = async { Ok(aws.identity().await?) };
         let ((mut changed, mut serving), ticket, identity) = tokio::try_join!(look, open, identify)?;
         if ticket.is_stale_for(started) {
             (changed, serving) =
-                tokio::try_join!(code::changed(aws, &scope, artifacts), pointers::observe(aws, &scope))?;
+                tokio::try_join!(code::changed(aws, &scope, artifacts), pointers::find(aws, &scope))?;
         }
         self.require(!serving.of_cloudformation)?;
         if strict {
@@ -190,7 +208,7 @@ impl Stage {
             }
         }
         let url = serving.url(&scope);
-        let before = serving.pointers;
+        let before = serving.pointers.clone();
         if changed.is_empty() {
             return Ok(CutOver { functions: Vec::new(), url, verified: None });
         }
@@ -200,7 +218,14 @@ impl Stage {
         let verification = self.verification(verify)?;
         let change = show(&context.output, 0, async |events| {
             let work = async |record: &mut Record, cancel| {
-                let versions = code::cut_over(aws, &scope, &changed, artifacts).await?;
+                // It stays, and is only wanted for the record: so it is looked up while the code goes up.
+                let (versions, deployment) = tokio::join!(
+                    code::cut_over(aws, &scope, &changed, artifacts),
+                    pointers::deployment(aws, &scope, &serving)
+                );
+                // Without it the record says less, which is no reason to fail.
+                record.before.deployment = deployment.unwrap_or_default();
+                let versions = versions?;
                 let mut after = record.before.clone();
                 after.versions.extend(versions);
                 record.leaves = ticket.applied().cloned().map(|mut applied| {

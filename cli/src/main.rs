@@ -8,6 +8,7 @@
 
 mod args;
 mod artifacts;
+mod building;
 mod change;
 mod cloud;
 mod context;

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use chat_stacks::chat::stack_in_build;
 use chat_stacks::ledger::{Applied, Ledger};
 use chat_stacks::settings::{Endpoint, KeyId, PublicKey};
 use chat_stacks::{
-    Artifacts, Aws, Observed, Plan, PlanOptions, Settings, Stack, StageName, StageSettings,
+    Artifacts, Aws, Building, Observed, Plan, PlanOptions, Settings, Stack, StageName, StageSettings,
     StaticCredentials, Target, drift, observe, plan,
 };
 
@@ -107,19 +108,20 @@ impl Stage {
             async { Ok(ledger.left().await?) }
         )?;
         self.require_direct(&observed)?;
-        Ok(self.compare(&artifacts, &observed, applied.as_ref(), options).await?.1)
+        let building = Building::over(artifacts);
+        Ok(self.compare(&building, &observed, applied.as_ref(), options).await?.1)
     }
 
     /// What is declared, and how it differs from what was observed. What somebody else did since the last run, which
     /// left `applied`, is marked.
     pub(crate) async fn compare(
         &self,
-        artifacts: &Artifacts,
+        building: &Building,
         observed: &Observed,
         applied: Option<&Applied>,
         options: &PlanOptions,
     ) -> Result<(Stack, Plan)> {
-        let stack = chat_stacks::chat::stack(&self.settings, self.aws.identity().await?, artifacts)?;
+        let stack = stack_in_build(&self.settings, self.aws.identity().await?, building);
         let mut plan = plan(&stack, observed, options)?;
         if let Some(applied) = applied {
             drift::mark(&mut plan, applied);

@@ -1,20 +1,48 @@
 //! The chat: takes one event, lets the rule for it run, and turns whatever comes out into an answer.
 
-use bytes::Bytes;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::auth::{self, Identity};
 use crate::event::{RequestContext, Response};
-use crate::ids::{ConnectionId, FrameId, RoomName};
+use crate::ids::{ConnectionId, FrameId};
 use crate::log::{self, Level};
-use crate::ports::{Gateway, Recipient, Removal, Store, StoreError};
+use crate::ports::{Gateway, Recipient, Store, StoreError};
 use crate::protocol::{self, CONNECTION_MAX_S, ClientFrame, Code, Refusal, ServerFrame};
 use crate::settings::Limits;
 
 /// A connection is forgotten ten minutes after API Gateway must have ended it, if nobody said so before.
 const FORGET_AFTER_S: u64 = CONNECTION_MAX_S + 10 * 60;
-/// A connection this young may still be inside its `$connect`, during which a post is answered with 410 as if it were
-/// gone (aws-facts, behaviour). An integration has 29 s.
-const CONNECTING_S: u64 = 30;
+/// Of what is left of an invocation, this share at most is kept for what comes after its posts: forgetting the
+/// connections that are gone, and the answer.
+const KEPT_SHARE: u32 = 4;
+/// More than this is not needed for that.
+const KEPT_MAX: Duration = Duration::from_secs(1);
+
+/// The invocation that something happens in.
+#[derive(Clone, Copy, Debug)]
+pub struct Invocation<'a> {
+    pub request_id: &'a str,
+    pub now_ms: u64,
+    /// Posts that have not begun by now are not begun any more: Lambda is about to end the invocation.
+    pub posts_until: Instant,
+    /// The function as it was invoked, alias included, where posts may be handed over to another invocation of it.
+    pub relay: Option<&'a str>,
+}
+
+impl<'a> Invocation<'a> {
+    /// One that makes all of its posts itself. `deadline_ms` is when Lambda ends it.
+    pub fn of(request_id: &'a str, now_ms: u64, deadline_ms: u64) -> Self {
+        let left = Duration::from_millis(deadline_ms.saturating_sub(now_ms));
+        let posts_until = Instant::now() + left - KEPT_MAX.min(left / KEPT_SHARE);
+        Self { request_id, now_ms, posts_until, relay: None }
+    }
+
+    pub fn now_s(&self) -> u64 {
+        self.now_ms / 1000
+    }
+}
 
 /// Who says something, over which connection, when.
 #[derive(Debug)]
@@ -22,20 +50,20 @@ pub struct Caller<'a> {
     pub identity: Identity,
     pub conn: ConnectionId,
     pub connected_at_s: u64,
-    pub now_ms: u64,
-    pub request_id: &'a str,
+    pub invocation: Invocation<'a>,
 }
 
 impl<'a> Caller<'a> {
     /// Everything here is the gateway's word; `None` if it did not say who this is.
-    pub fn of(context: &RequestContext, now_ms: u64, request_id: &'a str) -> Option<Self> {
+    pub fn of(context: &RequestContext, invocation: Invocation<'a>) -> Option<Self> {
         let conn = ConnectionId::parse(context.connection_id.as_deref()?)?;
+        let now_ms = invocation.now_ms;
         let connected_at_s = if context.connected_at == 0 { now_ms } else { context.connected_at } / 1000;
-        Some(Self { identity: auth::identity(context)?, conn, connected_at_s, now_ms, request_id })
+        Some(Self { identity: auth::identity(context)?, conn, connected_at_s, invocation })
     }
 
     pub fn now_s(&self) -> u64 {
-        self.now_ms / 1000
+        self.invocation.now_s()
     }
 
     /// When this connection counts as gone.
@@ -109,7 +137,7 @@ impl<S: Store, G: Gateway> Chat<S, G> {
         match outcome {
             Ok(answer) => answer,
             Err(failure) => {
-                let request_id = caller.map_or("", |caller| caller.request_id);
+                let request_id = caller.map_or("", |caller| caller.invocation.request_id);
                 refused(id.as_ref(), &failure.into_refusal(request_id))
             }
         }
@@ -127,55 +155,6 @@ impl<S: Store, G: Gateway> Chat<S, G> {
             ClientFrame::Who { id, room } => self.who(caller, &id, &room).await,
             // Only where the stage has no `ping` route; otherwise the gateway takes it.
             ClientFrame::Ping { id } => Ok(ServerFrame::Pong { id: id.as_ref() }.to_json()),
-        }
-    }
-
-    /// Posts a frame to everybody in `to` and forgets the connections that turn out to be gone. `room` is where their
-    /// subscriptions are.
-    pub async fn deliver(
-        &self,
-        now_s: u64,
-        request_id: &str,
-        to: &[Recipient],
-        room: Option<&RoomName>,
-        frame: Bytes,
-    ) {
-        if to.is_empty() {
-            return;
-        }
-        let connections: Vec<&ConnectionId> = to.iter().map(|recipient| &recipient.conn).collect();
-        let outcome = self.gateway.post(&connections, frame).await;
-        if !outcome.failed.is_empty() {
-            // Not an error of the sender's: who missed it sees a gap in `seq` and asks history.
-            log::line(
-                Level::Warn,
-                request_id,
-                "some posts failed",
-                &[
-                    ("failed", outcome.failed.len().into()),
-                    ("of", to.len().into()),
-                    ("why", outcome.why.unwrap_or_default().into()),
-                ],
-            );
-        }
-        let mut removals = Vec::new();
-        for recipient in outcome.gone.iter().filter_map(|&position| to.get(position)) {
-            if recipient.at_s.is_some_and(|at| now_s < at + CONNECTING_S) {
-                continue;
-            }
-            let (user, conn) = (recipient.user.clone(), recipient.conn.clone());
-            if let Some(room) = room {
-                removals.push(Removal::Subscription { room: room.clone(), conn: conn.clone() });
-            }
-            removals.push(Removal::Connection { user, conn });
-        }
-        if removals.is_empty() {
-            return;
-        }
-        if let Err(why) = self.store.remove(&removals).await {
-            // They expire by themselves, and the next post meets them again.
-            let fields = [("items", removals.len().into()), ("why", why.to_string().into())];
-            log::line(Level::Error, request_id, "gone connections could not be removed", &fields);
         }
     }
 }

@@ -58,6 +58,11 @@ impl Handler {
     pub const fn posts(self) -> bool {
         matches!(self, Self::Disconnect | Self::OnMessage)
     }
+
+    /// Whether it invokes itself, by the alias that it was invoked by, to hand posts over.
+    pub const fn hands_over(self) -> bool {
+        matches!(self, Self::OnMessage)
+    }
 }
 
 impl fmt::Display for Handler {

@@ -1,10 +1,14 @@
-//! The three event shapes of API Gateway that the handlers meet, read no further than they are used, and the answers
-//! to them.
+//! The three event shapes of API Gateway that the handlers meet, read no further than they are used, the answers to
+//! them, and the one shape that is our own: a batch of posts.
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::ids::{ConnectionId, RoomName, UserId};
+use crate::ports::Recipient;
 
 /// The upgrade request: as the REQUEST authorizer sees it, and as `$connect` does.
 #[derive(Debug, Deserialize)]
@@ -58,13 +62,104 @@ pub struct Closed {
 }
 
 /// `$default`: one frame of a client.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub struct Received {
     pub request_context: RequestContext,
     pub body: Option<String>,
-    #[serde(default)]
     pub is_base64_encoded: bool,
+}
+
+/// What `on_message` is invoked with. API Gateway writes all the keys of its events itself, `requestContext` among them,
+/// and a client's words are text below `body`; a batch comes from who may invoke the function directly, without that key.
+/// So neither passes for the other, and what looks like both is refused.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Either")]
+pub enum Event {
+    Received(Received),
+    Handed(Batch),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Either {
+    request_context: Option<RequestContext>,
+    body: Option<String>,
+    #[serde(default)]
+    is_base64_encoded: bool,
+    deliver: Option<Batch>,
+}
+
+impl TryFrom<Either> for Event {
+    type Error = &'static str;
+
+    fn try_from(event: Either) -> Result<Self, Self::Error> {
+        let Either { request_context, body, is_base64_encoded, deliver } = event;
+        match (request_context, deliver) {
+            (Some(request_context), None) => {
+                Ok(Self::Received(Received { request_context, body, is_base64_encoded }))
+            }
+            (None, Some(batch)) => Ok(Self::Handed(batch)),
+            _ => Err("this is neither a frame from API Gateway nor a batch"),
+        }
+    }
+}
+
+impl Event {
+    /// The event that has `frame` posted to everybody in `to` by another invocation.
+    pub fn handed_over(now_ms: u64, room: Option<&RoomName>, frame: &[u8], to: &[Recipient]) -> Bytes {
+        let batch = Batch {
+            at: now_ms,
+            room: room.cloned(),
+            frame: String::from_utf8_lossy(frame).into_owned(),
+            to: to.iter().map(Addressee::from).collect(),
+        };
+        #[expect(clippy::expect_used, reason = "maps with string keys and no floats: nothing can fail")]
+        let event = serde_json::to_vec(&Deliver { deliver: batch }).expect("a batch has a JSON form");
+        Bytes::from(event)
+    }
+}
+
+#[derive(Serialize)]
+struct Deliver {
+    deliver: Batch,
+}
+
+/// Posts that one invocation hands over to another. The code that reads it may be newer than the code that wrote it: what
+/// is here stays, and what is added is optional.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Batch {
+    /// When it was handed over, in milliseconds since 1970.
+    pub at: u64,
+    /// Where the subscriptions of connections that turn out to be gone are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<RoomName>,
+    /// As it is posted.
+    pub frame: String,
+    pub to: Vec<Addressee>,
+}
+
+/// What a post to somebody, and its cleaning up, needs to know. The names are short: there are hundreds.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Addressee {
+    #[serde(rename = "c")]
+    conn: ConnectionId,
+    #[serde(rename = "u")]
+    user: UserId,
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    at_s: Option<u64>,
+}
+
+impl From<&Recipient> for Addressee {
+    fn from(recipient: &Recipient) -> Self {
+        Self { conn: recipient.conn.clone(), user: recipient.user.clone(), at_s: recipient.at_s }
+    }
+}
+
+impl From<Addressee> for Recipient {
+    fn from(Addressee { conn, user, at_s }: Addressee) -> Self {
+        // Whoever had expired was left out before.
+        Self { user, conn, expires_s: u64::MAX, at_s }
+    }
 }
 
 /// What the gateway says about the connection; nothing in it comes from the client.
@@ -179,5 +274,42 @@ mod tests {
         assert_eq!(event.to_authorize(), None);
         assert_eq!(event.request_context.authorized("exp").as_deref(), Some("7"));
         assert_eq!(event.request_context.authorized("odd"), None);
+    }
+
+    /// What a client may write, API Gateway puts below `body`, whatever it looks like.
+    #[test]
+    fn no_frame_of_a_client_is_a_batch() {
+        let batch = r#"{"deliver":{"at":1,"frame":"{}","to":[{"c":"c","u":"eve"}]}}"#;
+        let context = serde_json::json!({"connectionId": "c=", "authorizer": {"principalId": "eve"}});
+        for body in [batch.to_owned(), format!(r#"","deliver":{batch},"x":""#), format!("\"}},{batch}")] {
+            let event = serde_json::json!({"requestContext": context, "body": body}).to_string();
+            match serde_json::from_str(&event).unwrap() {
+                Event::Received(received) => assert_eq!(received.body, Some(body)),
+                Event::Handed(batch) => panic!("{batch:?}"),
+            }
+        }
+        assert!(matches!(serde_json::from_str(batch), Ok(Event::Handed(_))));
+        let both = serde_json::json!({
+            "requestContext": context, "body": "{}",
+            "deliver": {"at": 1, "frame": "{}", "to": []},
+        });
+        for neither in [both, serde_json::json!({}), serde_json::json!({"body": batch})] {
+            assert!(serde_json::from_value::<Event>(neither.clone()).is_err(), "{neither} was taken");
+        }
+    }
+
+    #[test]
+    fn names_in_a_batch_are_parsed_like_all_others() {
+        for (conn, user, room, taken) in [
+            ("c=", "alice", "r", true),
+            ("c#", "alice", "r", false),
+            ("c=", "a#b", "r", false),
+            ("c=", "alice", "@a,b", false),
+        ] {
+            let batch = serde_json::json!({
+                "deliver": {"at": 1, "room": room, "frame": "{}", "to": [{"c": conn, "u": user}], "new": 1},
+            });
+            assert_eq!(serde_json::from_value::<Event>(batch).is_ok(), taken, "{conn} {user} {room}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Longest id of a client's choosing, in bytes.
 pub const ID_MAX_BYTES: usize = 64;
@@ -17,10 +17,16 @@ fn is_id(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-'))
 }
 
+/// Some text is not what it should name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is not an id")]
+pub struct NoId;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name(String);
 
         impl $name {
@@ -31,6 +37,14 @@ macro_rules! id {
 
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NoId;
+
+            fn try_from(text: String) -> Result<Self, NoId> {
+                if is_id(&text) { Ok(Self(text)) } else { Err(NoId) }
             }
         }
 
@@ -66,7 +80,8 @@ id! {
 }
 
 /// One WebSocket, as API Gateway named it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct ConnectionId(String);
 
 impl ConnectionId {
@@ -79,6 +94,14 @@ impl ConnectionId {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for ConnectionId {
+    type Error = NoId;
+
+    fn try_from(text: String) -> Result<Self, NoId> {
+        Self::parse(&text).ok_or(NoId)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::ids::{ConnectionId, DeviceId, FrameId, Pair, Room, RoomName, Seq, UserId};
 use crate::protocol::History;
@@ -181,6 +182,15 @@ pub struct Deliveries {
 
 /// The way to connected clients.
 pub trait Gateway {
-    /// Posts one frame to each of the connections. Does not fail: what could not be delivered is listed.
-    fn post(&self, to: &[&ConnectionId], frame: Bytes) -> impl Future<Output = Deliveries>;
+    /// Posts one frame to each of the connections. Does not fail: what could not be delivered is listed, with what
+    /// there was no time for.
+    fn post(&self, to: &[&ConnectionId], frame: Bytes, until: Instant) -> impl Future<Output = Deliveries>;
+
+    /// Invoke of a function, asynchronously: it will get `event`, soon and perhaps more than once. If not, says why.
+    fn hand_over(
+        &self,
+        function: &str,
+        event: Bytes,
+        until: Instant,
+    ) -> impl Future<Output = Result<(), String>>;
 }

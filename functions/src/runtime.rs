@@ -8,13 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lambda_runtime::{Error, LambdaEvent, Runtime, service_fn};
+use lambda_runtime::{Context, Error, LambdaEvent, Runtime, service_fn};
 use serde_json::Value;
 
 use crate::auth::{authorization, identify};
-use crate::chat::{Caller, Chat};
+use crate::chat::{Caller, Chat, Invocation};
 use crate::dynamodb::Table;
-use crate::event::{Closed, Received, Response, Upgrade};
+use crate::event::{Closed, Event, Response, Upgrade};
 use crate::log::{self, Level};
 use crate::post::Callback;
 use crate::rules;
@@ -46,7 +46,7 @@ pub fn connect() -> ExitCode {
                     }
                     serde_json::to_value(authorization(outcome, arn))
                 } else {
-                    let caller = Caller::of(&upgrade.request_context, now_ms(), request_id);
+                    let caller = Caller::of(&upgrade.request_context, invocation(&event.context));
                     let response = rules::connect(table, caller.as_ref(), &upgrade).await;
                     if let Some(caller) = caller.filter(|_| response.status_code == 200) {
                         log::line(Level::Info, request_id, "connected", &who(&caller));
@@ -79,7 +79,8 @@ pub fn disconnect() -> ExitCode {
             async move {
                 let (context, request_id) =
                     (event.payload.request_context, event.context.request_id.as_str());
-                let Some(caller) = Caller::of(&context, now_ms(), request_id) else {
+                // Nobody waits for this answer, so the posts need not be handed over either.
+                let Some(caller) = Caller::of(&context, invocation(&event.context)) else {
                     return Ok::<_, Error>(Response::status(200));
                 };
                 let mut fields = who(&caller).to_vec();
@@ -105,11 +106,19 @@ pub fn on_message() -> ExitCode {
             gateway: Callback::new(&settings.aws, &settings.callback_url)?,
             limits: settings.limits,
         });
-        Ok(Runtime::new(service_fn(move |event: LambdaEvent<Received>| {
+        Ok(Runtime::new(service_fn(move |event: LambdaEvent<Event>| {
             let chat = Rc::clone(&chat);
             async move {
-                let (received, request_id) = (event.payload, event.context.request_id.as_str());
-                let caller = Caller::of(&received.request_context, now_ms(), request_id);
+                let invocation = invocation(&event.context);
+                let received = match event.payload {
+                    Event::Received(received) => received,
+                    Event::Handed(batch) => {
+                        chat.handed(invocation, batch).await;
+                        return Ok::<_, Error>(Response::status(200));
+                    }
+                };
+                let relay = Some(event.context.invoked_function_arn.as_str());
+                let caller = Caller::of(&received.request_context, Invocation { relay, ..invocation });
                 let body = received.body.unwrap_or_default();
                 // Binary frames arrive as Base64. One that holds text is as good as a text frame.
                 let body = if received.is_base64_encoded {
@@ -121,11 +130,15 @@ pub fn on_message() -> ExitCode {
                 } else {
                     body
                 };
-                Ok::<_, Error>(Response::body(chat.received(caller.as_ref(), &body).await))
+                Ok(Response::body(chat.received(caller.as_ref(), &body).await))
             }
         }))
         .run())
     })
+}
+
+fn invocation(context: &Context) -> Invocation<'_> {
+    Invocation::of(&context.request_id, now_ms(), context.deadline)
 }
 
 fn who(caller: &Caller<'_>) -> [(&'static str, Value); 2] {

@@ -48,15 +48,16 @@ impl Environment<'_> {
     }
 }
 
-/// What AWS's own environment says, and where DynamoDB is.
+/// What AWS's own environment says, and where the services are.
 #[derive(Clone, Debug)]
 pub struct Aws {
     pub region: String,
     pub access_key_id: String,
     pub secret_access_key: String,
     pub session_token: Option<String>,
-    /// Another endpoint than the region's own.
+    /// Other endpoints than the region's own.
     pub dynamodb_endpoint: Option<String>,
+    pub lambda_endpoint: Option<String>,
     pub roots: Roots,
 }
 
@@ -80,14 +81,16 @@ impl Aws {
                 return Err(SettingError::Unreadable { name, value: value.to_owned(), wanted });
             }
         };
-        let endpoint = |name| from.optional(name).filter(|url| !url.is_empty());
+        let set = |name| from.optional(name).filter(|url| !url.is_empty());
+        // The one for the service wins, as in every AWS SDK.
+        let endpoint = |name| set(name).or_else(|| set("AWS_ENDPOINT_URL"));
         Ok(Self {
             region: from.get("AWS_REGION")?,
             access_key_id: from.get("AWS_ACCESS_KEY_ID")?,
             secret_access_key: from.get("AWS_SECRET_ACCESS_KEY")?,
             session_token: from.optional("AWS_SESSION_TOKEN").filter(|token| !token.is_empty()),
-            // The one for the service wins, as in every AWS SDK.
-            dynamodb_endpoint: endpoint("AWS_ENDPOINT_URL_DYNAMODB").or_else(|| endpoint("AWS_ENDPOINT_URL")),
+            dynamodb_endpoint: endpoint("AWS_ENDPOINT_URL_DYNAMODB"),
+            lambda_endpoint: endpoint("AWS_ENDPOINT_URL_LAMBDA"),
             roots,
         })
     }
@@ -261,6 +264,8 @@ mod tests {
             "AWS_ENDPOINT_URL_DYNAMODB" => Some("http://one".to_owned()),
             _ => full(asked),
         };
-        assert_eq!(Aws::read(&Environment(&both)).unwrap().dynamodb_endpoint.as_deref(), Some("http://one"));
+        let aws = Aws::read(&Environment(&both)).unwrap();
+        assert_eq!(aws.dynamodb_endpoint.as_deref(), Some("http://one"));
+        assert_eq!(aws.lambda_endpoint.as_deref(), Some("http://all"));
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::apigateway::ApiGateway;
@@ -56,6 +56,18 @@ pub enum StartError {
     State { path: PathBuf, message: String },
 }
 
+/// Connections that wait to be accepted. Several invocations that have just started open more than a hundred each at the
+/// same moment; one that finds no place here is tried again by its system a second later.
+const BACKLOG: u32 = 4_096;
+
+fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A port whose last connections are still closing is free.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
 impl Cloud {
     /// Binds, loads what was kept, and serves.
     pub async fn start(config: CloudConfig) -> Result<Self, StartError> {
@@ -65,7 +77,7 @@ impl Cloud {
         }
         // The directory first: a second cloud on it must not get as far as a port.
         let lock = data.as_deref().map(lock_directory).transpose()?;
-        let listener = TcpListener::bind(addr).await.map_err(|source| match source.kind() {
+        let listener = bind(addr).map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => StartError::PortInUse { addr },
             _ => StartError::Listen { addr, source },
         })?;

@@ -1,5 +1,9 @@
 //! Faults that tests inject: rules that make chosen calls fail, answer late, or lose their answer. None by default.
 
+#[cfg(test)]
+mod tests;
+mod young;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +13,8 @@ use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::watch;
 
+use self::young::Births;
+pub(crate) use self::young::Young;
 use crate::error::AwsError;
 use crate::glob;
 
@@ -21,8 +27,9 @@ pub const CONTROL_PLANE: &str = "control-plane";
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Glob over `service:Operation`, for instance `lambda:Create*`, or [`CONTROL_PLANE`]. For
-    /// [`Fault::NotAssumable`] a glob over the name of the role, for [`Fault::DropDisconnect`] and [`Fault::Stall`]
-    /// over the connection id.
+    /// [`Fault::NotAssumable`] and [`Fault::RoleSpreading`] a glob over the name of the role, for
+    /// [`Fault::TableCreating`] over that of the table, for [`Fault::DropDisconnect`] and [`Fault::Stall`] over the
+    /// connection id.
     pub operation: String,
     /// First call that is met, from 1, counted since the rule was set. Without it every call is met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,6 +54,10 @@ pub enum Fault {
     Hold { worked: bool },
     /// A role cannot be assumed by a service for this many attempts after the rule was set.
     NotAssumable { attempts: u64 },
+    /// A role cannot be assumed by anybody for this long after it was created.
+    RoleSpreading { ms: u64 },
+    /// A table is not active for this long after it was created.
+    TableCreating { ms: u64 },
     /// Calls beyond this rate (a second) are throttled in the words of their service.
     RateLimit { rate: f64, burst: f64 },
     /// The route `$disconnect` is not called.
@@ -74,6 +85,15 @@ impl Rule {
             Self::every("apigateway:*", Fault::RateLimit { rate: 10.0, burst: 40.0 }),
         ]
     }
+
+    /// The pace of a region: its limits, and what takes its time there. Distance is apart from that.
+    pub fn pace_of_a_region() -> Vec<Self> {
+        let mut rules = Self::rate_limits_of_aws();
+        // Both vary: these are what a deploy has to be ready for.
+        rules.push(Self::every("*", Fault::RoleSpreading { ms: 10_000 }));
+        rules.push(Self::every("*", Fault::TableCreating { ms: 8_000 }));
+        rules
+    }
 }
 
 impl Fault {
@@ -95,6 +115,7 @@ struct Shared {
     /// Lets calls pass without the lock while there are no rules, which is always outside tests.
     any: AtomicBool,
     rules: Mutex<Vec<Armed>>,
+    births: Mutex<Births>,
 }
 
 struct Armed {
@@ -188,6 +209,8 @@ impl Faults {
                 }
                 Fault::RateLimit { .. }
                 | Fault::NotAssumable { .. }
+                | Fault::RoleSpreading { .. }
+                | Fault::TableCreating { .. }
                 | Fault::DropDisconnect
                 | Fault::Stall => {}
             }
@@ -218,8 +241,27 @@ impl Faults {
                 *made += 1;
                 *made > attempts
             }
+            Fault::RoleSpreading { ms } if glob::matches(&armed.rule.operation, role_name) => {
+                !self.is_younger(Young::Role, role_name, ms)
+            }
             _ => true,
         })
+    }
+
+    /// Whether the table is still being created.
+    pub(crate) fn table_creating(&self, table: &str) -> bool {
+        self.any()
+            && self.lock().iter().any(|armed| match armed.rule.fault {
+                Fault::TableCreating { ms } => {
+                    glob::matches(&armed.rule.operation, table) && self.is_younger(Young::Table, table, ms)
+                }
+                _ => false,
+            })
+    }
+
+    /// Takes down that something was created just now.
+    pub(crate) fn created(&self, kind: Young, name: &str) {
+        self.births().record(kind, name);
     }
 
     /// Whether the end of this connection is kept from its `$disconnect` route. Counts for `nth`.
@@ -244,6 +286,14 @@ impl Faults {
 
     fn any(&self) -> bool {
         self.shared.any.load(Ordering::Acquire)
+    }
+
+    fn is_younger(&self, kind: Young, name: &str, ms: u64) -> bool {
+        self.births().is_younger(kind, name, Duration::from_millis(ms))
+    }
+
+    fn births(&self) -> MutexGuard<'_, Births> {
+        self.shared.births.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Armed>> {
@@ -323,68 +373,5 @@ fn throttled(service: &str) -> AwsError {
         }
         "iam" | "sts" => AwsError::bad_request("Throttling", "Rate exceeded"),
         _ => AwsError::bad_request("ThrottlingException", "Rate exceeded"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{CONTROL_PLANE, Fault, Faults, Rule};
-
-    #[test]
-    fn the_nth_call_of_an_operation_fails_and_no_other() {
-        let faults = Faults::default();
-        faults.set([Rule::nth("lambda:Create*", 2, Fault::fail(429, "TooManyRequestsException", "later"))]);
-        assert!(faults.on_call("lambda", "CreateFunction").error.is_none());
-        assert!(faults.on_call("lambda", "GetFunction").error.is_none());
-        assert_eq!(faults.on_call("lambda", "CreateAlias").error.unwrap().code, "TooManyRequestsException");
-        assert!(faults.on_call("lambda", "CreateFunction").error.is_none());
-    }
-
-    #[test]
-    fn a_role_becomes_assumable_after_the_attempts_of_its_own() {
-        let faults = Faults::default();
-        faults.set([Rule::every("*", Fault::NotAssumable { attempts: 2 })]);
-        assert!(!faults.role_assumable("a"));
-        assert!(!faults.role_assumable("a"));
-        assert!(!faults.role_assumable("b"));
-        assert!(faults.role_assumable("a"));
-    }
-
-    #[test]
-    fn a_burst_is_let_through_and_then_throttled_in_the_words_of_the_service() {
-        let faults = Faults::default();
-        faults.set([Rule::every("apigateway:*", Fault::RateLimit { rate: 0.001, burst: 3.0 })]);
-        let refused =
-            (0..5).filter_map(|_| faults.on_call("apigateway", "CreateRoute").error).collect::<Vec<_>>();
-        assert_eq!(refused.len(), 2);
-        assert_eq!(refused[0].status, 429);
-    }
-
-    #[test]
-    fn latency_of_the_control_plane_leaves_items_and_invocations_alone() {
-        let faults = Faults::default();
-        faults.set([Rule::every(CONTROL_PLANE, Fault::Delay { ms: 30 })]);
-        assert!(faults.on_call("dynamodb", "CreateTable").delay.is_some());
-        assert!(faults.on_call("apigateway", "GetApis").delay.is_some());
-        for (service, operation) in [
-            ("dynamodb", "PutItem"),
-            ("dynamodb", "TransactWriteItems"),
-            ("lambda", "Invoke"),
-            ("execute-api", "PostToConnection"),
-            ("logs", "FilterLogEvents"),
-        ] {
-            assert!(faults.on_call(service, operation).delay.is_none(), "{service}:{operation}");
-        }
-    }
-
-    #[test]
-    fn rules_are_read_from_json() {
-        let text = r#"[{"operation":"iam:CreateRole","nth":1,"fault":{"kind":"lose_answer"}},
-            {"operation":"*","fault":{"kind":"delay","ms":5}}]"#;
-        let faults: Faults = serde_json::from_str(text).unwrap();
-        let verdict = faults.on_call("iam", "CreateRole");
-        assert!(verdict.lose_answer);
-        assert_eq!(verdict.delay.unwrap().as_millis(), 5);
-        assert!(!faults.on_call("iam", "CreateRole").lose_answer);
     }
 }

@@ -23,13 +23,14 @@ pub enum Kind {
     Integration,
     IntegrationResponse,
     Route,
+    RouteTarget,
     RouteResponse,
     Deployment,
     Stage,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Table,
         Self::LogGroup,
         Self::Role,
@@ -42,6 +43,7 @@ impl Kind {
         Self::Integration,
         Self::IntegrationResponse,
         Self::Route,
+        Self::RouteTarget,
         Self::RouteResponse,
         Self::Deployment,
         Self::Stage,
@@ -66,6 +68,7 @@ impl Kind {
             Self::Integration => "integration",
             Self::IntegrationResponse => "integration-response",
             Self::Route => "route",
+            Self::RouteTarget => "route-target",
             Self::RouteResponse => "route-response",
             Self::Deployment => "deployment",
             Self::Stage => "stage",
@@ -95,7 +98,7 @@ impl Address {
             Kind::LogGroup | Kind::Role | Kind::Alias | Kind::Permission => Self::new(Kind::Function, owner),
             Kind::Policy => Self::new(Kind::Role, owner),
             Kind::IntegrationResponse => Self::new(Kind::Integration, owner),
-            Kind::RouteResponse => Self::new(Kind::Route, owner),
+            Kind::RouteTarget | Kind::RouteResponse => Self::new(Kind::Route, owner),
             Kind::Authorizer | Kind::Integration | Kind::Route | Kind::Deployment | Kind::Stage => {
                 resources::api::address(scope)
             }

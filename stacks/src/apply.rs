@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::event::{Event, Events};
 use crate::graph::Graph;
 use crate::names::Scope;
-use crate::observe::observe;
+use crate::observe::observe_outline;
 use crate::plan::{Action, Plan, Step};
 use crate::resource::{Outputs, Stack, Values};
 use crate::resources;
@@ -66,7 +66,7 @@ pub async fn apply(
 /// # Errors
 /// [`Error::LeftBehind`] names it.
 pub async fn verify_gone(aws: &Aws, scope: &Scope) -> Result<(), Error> {
-    let observed = observe(aws, scope).await?;
+    let observed = observe_outline(aws, scope).await?;
     let left: Vec<Address> =
         observed.iter().filter(|(_, live)| live.owned).map(|(address, _)| address.clone()).collect();
     if left.is_empty() { Ok(()) } else { Err(Error::LeftBehind(left)) }

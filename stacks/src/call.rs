@@ -22,6 +22,9 @@ use crate::permissions::Permitted;
 use crate::resource::{Desired, Live, Outputs, Resource};
 use crate::retry;
 
+/// For this long what is waited for is looked at twice a second.
+const LOOK_CLOSELY: Duration = Duration::from_secs(15);
+
 /// What a resource is given to work with.
 pub(crate) struct Cx<'a> {
     pub(crate) aws: &'a Aws,
@@ -180,7 +183,9 @@ impl Cx<'_> {
                     what: format!("waiting until {what}"),
                 });
             }
-            pause = (pause * 2).min(Duration::from_secs(2));
+            // A table takes some 8 s, and what waits for it longest is a first deploy.
+            let longest = if started.elapsed() < LOOK_CLOSELY { 500 } else { 2_000 };
+            pause = (pause * 2).min(Duration::from_millis(longest));
         }
     }
 }

@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use crate::aws::Aws;
 use crate::error::Error;
 use crate::event::{Event, Events};
-use crate::ledger::{Ledger, Outcome, Record, Ticket};
+use crate::ledger::{Ledger, Outcome, Record, Ticket, machine_ms};
 use crate::names::Scope;
 use crate::pointers::{Move, moves, point};
-use crate::verify::{Check, matching_logs, verify};
+use crate::verify::{Check, Fault, matching_logs, verify};
 
 /// How long a run that lost its lock tries to give it back.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
@@ -86,6 +86,8 @@ pub enum Aftermath {
     First,
     /// No pointer had moved, so that none can be moved back.
     Unmoved,
+    /// It is CloudFormation's to move.
+    OfStack,
     /// It could not be moved back.
     Failed(String),
 }
@@ -109,6 +111,10 @@ impl fmt::Display for Aftermath {
             Self::Unmoved => f.write_str(
                 "no code and no route changed, so there is nothing to go back to; mend it and run the same command again",
             ),
+            Self::OfStack => f.write_str(
+                "it goes on serving, since only CloudFormation may move it: mend it, or check out what was deployed \
+                 before, and run the same command again",
+            ),
             Self::Failed(error) => {
                 write!(f, "going back failed, too: {error}\n`chatctl rollback` tries it again")
             }
@@ -129,15 +135,9 @@ pub async fn verify_change(
     events: &Events,
     cancel: &CancellationToken,
 ) -> Result<(), Error> {
-    events.send(Event::Verifying { url: url.to_owned() });
     let since_ms = ledger.now_ms() - LOGS_FROM_MS;
-    let verified = tokio::select! {
-        verified = verify(url, &verification.check) => verified,
-        () = cancel.cancelled() => return Err(Error::Cancelled { unfinished: Vec::new(), skipped: Vec::new() }),
-    };
-    let saw = match verified {
+    let saw = match look(url, &verification.check, events, cancel).await? {
         Ok(seen) => {
-            events.send(Event::Verified { seen: seen.clone() });
             record.verified = Some(seen);
             return Ok(());
         }
@@ -155,7 +155,48 @@ pub async fn verify_change(
     Err(Error::Unverified { url: url.to_owned(), saw, logs, aftermath: Box::new(aftermath) })
 }
 
-/// CloudWatch's clock and DynamoDB's may differ a little.
+/// Verifies what a stack of CloudFormation serves, and says what was seen. What it points to is the stack's to say, so
+/// nothing is moved back.
+///
+/// # Errors
+/// [`Error::Unverified`] with the log lines that match.
+pub async fn verify_stack(
+    aws: &Aws,
+    scope: &Scope,
+    url: &str,
+    check: &Check,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> Result<String, Error> {
+    let since_ms = machine_ms() - LOGS_FROM_MS;
+    match look(url, check, events, cancel).await? {
+        Ok(seen) => Ok(seen),
+        Err(fault) => {
+            let logs = matching_logs(aws, scope, since_ms).await;
+            let aftermath = Box::new(Aftermath::OfStack);
+            Err(Error::Unverified { url: url.to_owned(), saw: fault.saw, logs, aftermath })
+        }
+    }
+}
+
+async fn look(
+    url: &str,
+    check: &Check,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> Result<Result<String, Fault>, Error> {
+    events.send(Event::Verifying { url: url.to_owned() });
+    let verified = tokio::select! {
+        verified = verify(url, check) => verified,
+        () = cancel.cancelled() => return Err(Error::Cancelled { unfinished: Vec::new(), skipped: Vec::new() }),
+    };
+    if let Ok(seen) = &verified {
+        events.send(Event::Verified { seen: seen.clone() });
+    }
+    Ok(verified)
+}
+
+/// CloudWatch's clock and ours may differ a little.
 const LOGS_FROM_MS: i64 = 3_000;
 
 async fn move_back(

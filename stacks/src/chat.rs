@@ -9,6 +9,7 @@ use chat_functions::contract::{Handler, env};
 use crate::address::Address;
 use crate::artifact::Artifacts;
 use crate::aws::Identity;
+use crate::building::Building;
 use crate::error::Error;
 use crate::resource::{Resource, Stack};
 use crate::resources::alias::Alias;
@@ -24,6 +25,7 @@ use crate::resources::policy::Policy;
 use crate::resources::role::Role;
 use crate::resources::route::Route;
 use crate::resources::route_response::RouteResponse;
+use crate::resources::route_target::RouteTarget;
 use crate::resources::stage::Stage;
 use crate::resources::table::Table;
 use crate::settings::{AuthMode, StageSettings};
@@ -37,6 +39,14 @@ const PING: &str = "ping";
 
 /// The chat of one stage. `artifacts` needs a zip for every handler.
 pub fn stack(settings: &StageSettings, identity: &Identity, artifacts: &Artifacts) -> Result<Stack, Error> {
+    if let Some(handler) = Handler::ALL.into_iter().find(|handler| !artifacts.contains_key(handler)) {
+        return Err(Error::Artifact { what: format!("the handler {handler} is not built") });
+    }
+    Ok(stack_in_build(settings, identity, &Building::over(artifacts.clone())))
+}
+
+/// The same while its handlers may still be being built: their code is known after apply then.
+pub fn stack_in_build(settings: &StageSettings, identity: &Identity, building: &Building) -> Stack {
     let scope = settings.scope();
     let mut stack = Stack::empty(scope.clone());
 
@@ -46,16 +56,17 @@ pub fn stack(settings: &StageSettings, identity: &Identity, artifacts: &Artifact
         deletion_protection: settings.table.deletion_protection,
     };
     for handler in Handler::ALL {
-        let artifact = artifacts.get(&handler).cloned();
-        let artifact = artifact
-            .ok_or_else(|| Error::Artifact { what: format!("the handler {handler} is not built") })?;
         let logs = LogGroup { scope: scope.clone(), handler, retention_days: settings.log_retention.days() };
+        let alias = Alias { scope: scope.clone(), handler };
         let grant = table.grant(handler, identity);
         stack.add(Role { scope: scope.clone(), handler });
         stack.add(Policy {
             scope: scope.clone(),
             handler,
-            statements: vec![logs.grant(identity), grant.statement],
+            statements: [logs.grant(identity), grant.statement]
+                .into_iter()
+                .chain(alias.grant(identity))
+                .collect(),
             identity: identity.clone(),
         });
         stack.add(logs);
@@ -63,17 +74,17 @@ pub fn stack(settings: &StageSettings, identity: &Identity, artifacts: &Artifact
             scope: scope.clone(),
             handler,
             identity: identity.clone(),
-            artifact,
+            code: building.code(handler),
             memory_mb: settings.lambda.memory_mb,
             timeout_s: settings.lambda.timeout_s,
             architecture: settings.lambda.architecture.name(),
             environment: environment(settings, handler, grant.environment),
         });
-        stack.add(Alias { scope: scope.clone(), handler });
+        stack.add(alias);
     }
     stack.add(table);
     gateway(settings, identity, &mut stack);
-    Ok(stack)
+    stack
 }
 
 /// What each variable of the contract is; a handler gets those that it reads.
@@ -138,11 +149,6 @@ fn gateway(settings: &StageSettings, identity: &Identity, stack: &mut Stack) {
     parts.push(stack.add(function("connect", Handler::Connect)));
     parts.push(stack.add(function("disconnect", Handler::Disconnect)));
     parts.push(stack.add(function("on_message", Handler::OnMessage)));
-    parts.push(stack.add(Route { authorizer: Some(AUTHORIZER), ..route("$connect", "connect") }));
-    parts.push(stack.add(route("$disconnect", "disconnect")));
-    parts.push(stack.add(Route { two_way: true, ..route("$default", "on_message") }));
-    parts.push(stack.add(RouteResponse { scope: scope.clone(), route: "$default" }));
-
     // Keep-alive that costs no function.
     parts.push(stack.add(Integration {
         scope: scope.clone(),
@@ -155,8 +161,17 @@ fn gateway(settings: &StageSettings, identity: &Identity, stack: &mut Stack) {
         integration: PING,
         template: r#"{"type":"pong"}"#,
     }));
-    parts.push(stack.add(Route { two_way: true, ..route(PING, PING) }));
-    parts.push(stack.add(RouteResponse { scope: scope.clone(), route: PING }));
+    for route in [
+        Route { authorizer: Some(AUTHORIZER), ..route("$connect", "connect") },
+        route("$disconnect", "disconnect"),
+        Route { two_way: true, ..route("$default", "on_message") },
+        Route { two_way: true, ..route(PING, PING) },
+    ] {
+        let target = RouteTarget::of(&route);
+        let response = route.two_way.then(|| RouteResponse { scope: scope.clone(), route: route.key });
+        parts.extend([stack.add(route), stack.add(target)]);
+        parts.extend(response.map(|response| stack.add(response)));
+    }
 
     let permissions = [
         permission(Handler::Connect, Source::Authorizer(AUTHORIZER)),
@@ -164,7 +179,7 @@ fn gateway(settings: &StageSettings, identity: &Identity, stack: &mut Stack) {
         permission(Handler::Disconnect, Source::Route("$disconnect")),
         permission(Handler::OnMessage, Source::Route("$default")),
     ];
-    // A permission needs its alias, so the stage comes after both.
+    // A permission needs its alias, so what comes after the one comes after both.
     let behind: Vec<Address> =
         permissions.into_iter().map(|permission| stack.add(permission).address()).collect();
 

@@ -164,7 +164,7 @@ impl CiRole {
             // A session is named without its role's path, which is looked up.
             actions: vec!["iam:GetRole", "iam:SimulatePrincipalPolicy"],
             resources: vec![role_arn(&self.app, &self.stage, identity)],
-            passed_to: None,
+            condition: None,
         });
         permissions::document(&grants)
     }

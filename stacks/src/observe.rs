@@ -83,9 +83,29 @@ pub(crate) fn is_of_cloudformation(live: &Live) -> bool {
 /// What one kind of resource found.
 pub(crate) type Found = Vec<(Address, Live)>;
 
+/// How closely a stage is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// Everything that can be declared.
+    Full,
+    /// Without what goes with a part of the API and is found only by that, which costs a round of calls.
+    Outline,
+}
+
 /// Observes everything of a stage. On a deployed stage it takes three rounds of calls: the API, its parts, and the
 /// parts of those.
 pub async fn observe(aws: &Aws, scope: &Scope) -> Result<Observed, Error> {
-    let found = alone(aws, scope, None, async |cx| try_join_all(resources::observers(cx)).await).await?;
+    observe_in(aws, scope, Detail::Full).await
+}
+
+/// Observes what has to be deleted for nothing of a stage to be left, in two rounds of calls: responses of routes and
+/// integrations go with them.
+pub async fn observe_outline(aws: &Aws, scope: &Scope) -> Result<Observed, Error> {
+    observe_in(aws, scope, Detail::Outline).await
+}
+
+async fn observe_in(aws: &Aws, scope: &Scope, detail: Detail) -> Result<Observed, Error> {
+    let found =
+        alone(aws, scope, None, async |cx| try_join_all(resources::observers(cx, detail)).await).await?;
     Ok(found.into_iter().flatten().collect())
 }

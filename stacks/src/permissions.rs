@@ -39,6 +39,8 @@ enum Part {
     Table,
     /// The table of locks and history, which all stages of an account and region share.
     Ledger,
+    /// What is in it of the stage.
+    LedgerItems,
     LogGroups,
     Functions,
     /// Roles below the stage's path.
@@ -83,7 +85,7 @@ pub(crate) const fn operation_of(error: &'static str) -> &'static str {
     error.split_at(error.len() - 5).0
 }
 
-use Part::{AbsentRoles, Anything, Functions, Gateway, Ledger, LogGroups, Roles, Table};
+use Part::{AbsentRoles, Anything, Functions, Gateway, Ledger, LedgerItems, LogGroups, Roles, Table};
 
 operations! {
     aws_sdk_dynamodb {
@@ -94,13 +96,14 @@ operations! {
         describe_table DescribeTableError: "dynamodb:DescribeTable" [Table, Ledger];
         describe_time_to_live DescribeTimeToLiveError: "dynamodb:DescribeTimeToLive" [Table];
         list_tags_of_resource ListTagsOfResourceError: "dynamodb:ListTagsOfResource" [Table];
-        query QueryError: "dynamodb:Query" [Ledger];
+        query QueryError: "dynamodb:Query" [LedgerItems];
         tag_resource TagResourceError: "dynamodb:TagResource" [Table];
         // Authorised part by part.
         transact_write_items TransactWriteItemsError:
-            "dynamodb:PutItem" [Ledger], "dynamodb:UpdateItem" [Ledger], "dynamodb:DeleteItem" [Ledger];
+            "dynamodb:PutItem" [LedgerItems], "dynamodb:UpdateItem" [LedgerItems],
+            "dynamodb:DeleteItem" [LedgerItems];
         update_continuous_backups UpdateContinuousBackupsError: "dynamodb:UpdateContinuousBackups" [Table];
-        update_item UpdateItemError: "dynamodb:UpdateItem" [Ledger];
+        update_item UpdateItemError: "dynamodb:UpdateItem" [LedgerItems];
         update_table UpdateTableError: "dynamodb:UpdateTable" [Table];
         update_time_to_live UpdateTimeToLiveError: "dynamodb:UpdateTimeToLive" [Table];
     }
@@ -134,7 +137,6 @@ operations! {
         create_alias CreateAliasError: "lambda:CreateAlias" [Functions];
         create_function CreateFunctionError:
             "lambda:CreateFunction" [Functions], "lambda:TagResource" [Functions], "iam:PassRole" [Roles];
-        delete_alias DeleteAliasError: "lambda:DeleteAlias" [Functions];
         delete_function DeleteFunctionError: "lambda:DeleteFunction" [Functions];
         delete_function_concurrency DeleteFunctionConcurrencyError:
             "lambda:DeleteFunctionConcurrency" [Functions];
@@ -203,8 +205,40 @@ operations! {
     }
 }
 
-/// The service that a role is handed over to.
-pub(crate) const PASSED_TO: &str = "lambda.amazonaws.com";
+/// Under which condition something is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// The service that a role is handed over to.
+    PassedTo(&'static str),
+    /// The partition of a table that items are in, with a star at its end perhaps. Without it whoever deploys one stage
+    /// could take the lock of another.
+    LeadingKey(String),
+}
+
+impl Condition {
+    pub(crate) const fn key(&self) -> &'static str {
+        match self {
+            Self::PassedTo(_) => "iam:PassedToService",
+            Self::LeadingKey(_) => "dynamodb:LeadingKeys",
+        }
+    }
+
+    pub(crate) fn value(&self) -> &str {
+        match self {
+            Self::PassedTo(service) => service,
+            Self::LeadingKey(key) => key,
+        }
+    }
+
+    fn operator(&self) -> &'static str {
+        match self {
+            Self::PassedTo(_) => "StringEquals",
+            // Every item of a transaction or a page.
+            Self::LeadingKey(key) if key.ends_with('*') => "ForAllValues:StringLike",
+            Self::LeadingKey(_) => "ForAllValues:StringEquals",
+        }
+    }
+}
 
 /// One statement: actions that are needed on the same resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,9 +247,11 @@ pub struct Grant {
     pub actions: Vec<&'static str>,
     /// ARNs with wildcards.
     pub resources: Vec<String>,
-    /// The value of `iam:PassedToService`, where roles are passed on.
-    pub passed_to: Option<&'static str>,
+    pub condition: Option<Condition>,
 }
+
+/// What actions have in common that go into one statement: service, resources, and condition.
+type Reach = (&'static str, Vec<Part>, Option<Condition>);
 
 /// What deploy, plan, status, logs, code updates and destroy of a stage need, and nothing else. With a star at its end
 /// `stage` stands for all stages that begin like it.
@@ -225,21 +261,31 @@ pub fn deployer(app: &AppName, stage: &str, identity: &Identity) -> Vec<Grant> {
         by_action.entry(need.action).or_default().extend(need.on);
     }
     // Together what has the same resources: fewer statements, and a shorter policy, whose length is limited.
-    let mut grants: BTreeMap<(&str, Vec<Part>, bool), Vec<&'static str>> = BTreeMap::new();
+    let mut grants: BTreeMap<Reach, Vec<&'static str>> = BTreeMap::new();
     for (action, parts) in by_action {
         let service = action.split(':').next().unwrap_or_default();
-        grants.entry((service, widest(parts), action == "iam:PassRole")).or_default().push(action);
+        let condition = if action == "iam:PassRole" {
+            Some(Condition::PassedTo("lambda.amazonaws.com"))
+        } else if parts.contains(&LedgerItems) {
+            Some(Condition::LeadingKey(ledger::partition(app.as_str(), stage)))
+        } else {
+            None
+        };
+        grants.entry((service, widest(parts), condition)).or_default().push(action);
     }
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let grant = |((service, parts, passes), actions): ((&str, Vec<Part>, bool), Vec<&'static str>)| {
-        let sid = if passes { "PassRole".to_owned() } else { sid(service, &parts, &actions) };
+    let grant = |((service, parts, condition), actions): (Reach, Vec<&'static str>)| {
+        let sid = match condition {
+            Some(Condition::PassedTo(_)) => "PassRole".to_owned(),
+            _ => sid(service, &parts, &actions),
+        };
         let count = seen.entry(sid.clone()).or_default();
         *count += 1;
         Grant {
             sid: if *count == 1 { sid } else { format!("{sid}{count}") },
             actions,
             resources: parts.iter().map(|part| part.arn(app, stage, identity)).collect(),
-            passed_to: passes.then_some(PASSED_TO),
+            condition,
         }
     };
     grants.into_iter().map(grant).collect()
@@ -250,7 +296,7 @@ pub fn deployer(app: &AppName, stage: &str, identity: &Identity) -> Vec<Grant> {
 pub(crate) struct Question {
     pub(crate) actions: Vec<&'static str>,
     pub(crate) resources: Vec<String>,
-    pub(crate) passes_roles: bool,
+    pub(crate) condition: Option<Condition>,
 }
 
 /// Questions that cover the given actions for one stage.
@@ -261,7 +307,7 @@ pub(crate) fn questions(scope: &Scope, identity: &Identity, about: &BTreeSet<&'s
         (!actions.is_empty()).then(|| Question {
             actions,
             resources: grant.resources.iter().flat_map(|pattern| named(pattern)).collect(),
-            passes_roles: grant.passed_to.is_some(),
+            condition: grant.condition,
         })
     };
     grants.filter_map(question).collect()
@@ -295,8 +341,9 @@ pub fn document(grants: &[Grant]) -> Value {
                 "Action": grant.actions,
                 "Resource": grant.resources,
             });
-            if let Some(service) = grant.passed_to {
-                statement["Condition"] = json!({ "StringEquals": { "iam:PassedToService": service } });
+            if let Some(condition) = &grant.condition {
+                statement["Condition"] =
+                    json!({ condition.operator(): { condition.key(): condition.value() } });
             }
             statement
         })
@@ -357,7 +404,9 @@ impl Part {
         let prefix = format!("{app}-{stage}");
         match self {
             Self::Table => format!("arn:{partition}:dynamodb:{region}:{account}:table/{prefix}"),
-            Self::Ledger => format!("arn:{partition}:dynamodb:{region}:{account}:table/{}", ledger::NAME),
+            Self::Ledger | Self::LedgerItems => {
+                format!("arn:{partition}:dynamodb:{region}:{account}:table/{}", ledger::NAME)
+            }
             // The star also covers `:log-stream:` behind the name, which calls on groups are authorised with.
             Self::LogGroups => {
                 format!("arn:{partition}:logs:{region}:{account}:log-group:/aws/lambda/{prefix}-*")

@@ -92,6 +92,7 @@ impl Step {
         let is_part = matches!(
             self.resource.kind,
             Kind::Route
+                | Kind::RouteTarget
                 | Kind::RouteResponse
                 | Kind::Integration
                 | Kind::IntegrationResponse
@@ -170,7 +171,8 @@ impl fmt::Display for Refusal {
 /// # Errors
 /// [`Error::Refused`] with every reason at once.
 pub fn plan(stack: &Stack, observed: &Observed, options: &PlanOptions) -> Result<Plan, Error> {
-    let graph = Graph::new(stack.resources().iter().map(|resource| (resource.address(), resource.needs())))?;
+    let graph =
+        Graph::new(stack.resources().iter().map(|resource| (resource.address(), resource.all_needs())))?;
     let mut plan = Plan {
         scope: stack.scope().clone(),
         steps: Vec::new(),
@@ -237,8 +239,9 @@ fn step(resource: &dyn Resource, live: Option<&Live>, known: &mut Outputs) -> Re
         Action::Update => known.forget(&address, resource.volatile()),
         _ => known.insert(address.clone(), BTreeMap::new()),
     }
+    let after = if action == Action::Create { resource.needs() } else { resource.all_needs() };
     Ok(Some(Step {
-        after: resource.needs(),
+        after,
         resource: address,
         action,
         id: live.map(|live| live.id.clone()),
@@ -289,7 +292,9 @@ fn remove_before_deployment(steps: &mut [Step]) {
     let chosen = |steps: &[Step], choose: fn(&Step) -> bool| -> Vec<Address> {
         steps.iter().filter(|step| choose(step)).map(|step| step.resource.clone()).collect()
     };
-    let changed = chosen(steps, |step| step.action != Action::Delete && step.resource.kind == Kind::Route);
+    let changed = chosen(steps, |step| {
+        step.action != Action::Delete && matches!(step.resource.kind, Kind::Route | Kind::RouteTarget)
+    });
     let removed = chosen(steps, Step::is_removed_before_deployment);
     for step in steps {
         if step.is_removed_before_deployment() {
@@ -301,11 +306,12 @@ fn remove_before_deployment(steps: &mut [Step]) {
 }
 
 /// Which deletions must be over before another: routes before the integrations that they use, a deployment after the
-/// stage that serves it (aws-facts, API Gateway 3 and 8), role and log group after the function that could still write
-/// (aws-facts, Logs).
+/// stage that serves it (aws-facts, API Gateway 3 and 8), a role after its policies (aws-facts, IAM) and after the
+/// function that is found by it, a log group after the function that could still write (aws-facts, Logs).
 fn goes_before(first: &Address, second: &Address) -> bool {
     match (first.kind, second.kind) {
         (Kind::Stage, Kind::Deployment) | (Kind::Route, Kind::Integration | Kind::Authorizer) => true,
+        (Kind::Policy, Kind::Role) => owner(first) == second.name,
         (Kind::Function, Kind::Role | Kind::LogGroup) => first.name == second.name,
         _ => false,
     }
@@ -313,7 +319,7 @@ fn goes_before(first: &Address, second: &Address) -> bool {
 
 /// What takes a resource along when it is deleted, if that is deleted too.
 fn container(address: &Address, doomed: &BTreeMap<&Address, &Live>) -> Option<Address> {
-    let owner = address.name.split('/').next().unwrap_or_default();
+    let owner = owner(address);
     let named = |kind, name: &str| {
         let container = Address::new(kind, name);
         doomed.contains_key(&container).then_some(container)
@@ -326,13 +332,17 @@ fn container(address: &Address, doomed: &BTreeMap<&Address, &Live>) -> Option<Ad
             .map(|api| (*api).clone())
     };
     match address.kind {
-        Kind::Table | Kind::LogGroup | Kind::Role | Kind::Function | Kind::Api => None,
-        Kind::Policy => named(Kind::Role, owner),
+        Kind::Table | Kind::LogGroup | Kind::Role | Kind::Policy | Kind::Function | Kind::Api => None,
         Kind::Alias | Kind::Permission => named(Kind::Function, owner),
         Kind::Authorizer | Kind::Integration | Kind::Route | Kind::Deployment | Kind::Stage => api(),
         Kind::IntegrationResponse => api().or_else(|| named(Kind::Integration, owner)),
-        Kind::RouteResponse => api().or_else(|| named(Kind::Route, owner)),
+        Kind::RouteTarget | Kind::RouteResponse => api().or_else(|| named(Kind::Route, owner)),
     }
+}
+
+/// The name of what a part belongs to: `connect` of `permission/connect/authorizer`.
+fn owner(address: &Address) -> &str {
+    address.name.split('/').next().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -26,25 +26,25 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Where clients connect, if the API was deployed.
+    /// Where clients connect, if there is an API.
     pub fn url(&self, scope: &Scope) -> Option<String> {
-        self.pointers.deployment.as_ref()?;
         Some(format!("{}/{}", self.api.get("endpoint")?, scope.stage))
     }
 }
 
 /// Looks where the pointers are: two rounds of calls.
 pub async fn observe(aws: &Aws, scope: &Scope) -> Result<Serving, Error> {
+    let mut serving = find(aws, scope).await?;
+    serving.pointers.deployment = deployment(aws, scope, &serving).await?;
+    Ok(serving)
+}
+
+/// Looks where the aliases point and which API there is, in one round of calls. Which deployment that serves takes
+/// [another](deployment).
+pub async fn find(aws: &Aws, scope: &Scope) -> Result<Serving, Error> {
     alone(aws, scope, None, async |cx| {
         let versions = try_join_all(Handler::ALL.map(|handler| alias::observe(cx, handler.name())));
-        let served = async {
-            let Some(api) = api::find(cx).await? else { return Ok((None, None)) };
-            let stages = stage::observe(cx, &api.id).await?;
-            let own = stages.into_iter().find(|(at, _)| *at == stage::address(scope));
-            let deployment = own.and_then(|(_, live)| text(&live.properties, "deployment"));
-            Ok((Some(api), deployment))
-        };
-        let (versions, (api, deployment)) = try_join(versions, served).await?;
+        let (versions, api) = try_join(versions, api::find(cx)).await?;
         let versions = versions
             .into_iter()
             .flatten()
@@ -52,10 +52,18 @@ pub async fn observe(aws: &Aws, scope: &Scope) -> Result<Serving, Error> {
             .collect();
         let of_cloudformation = api.as_ref().is_some_and(is_of_cloudformation);
         let (id, outputs) = api.map(|api| (api.id, api.outputs)).unzip();
-        let pointers = Pointers { api: id, deployment, versions };
+        let pointers = Pointers { api: id, deployment: None, versions };
         Ok(Serving { pointers, api: outputs.unwrap_or_default(), of_cloudformation })
     })
     .await
+}
+
+/// The deployment that the stage of the API that was found serves.
+pub async fn deployment(aws: &Aws, scope: &Scope, found: &Serving) -> Result<Option<String>, Error> {
+    let Some(api) = &found.pointers.api else { return Ok(None) };
+    let stages = alone(aws, scope, None, async |cx| stage::observe(cx, api).await).await?;
+    let own = stages.into_iter().find(|(at, _)| *at == stage::address(scope));
+    Ok(own.and_then(|(_, live)| text(&live.properties, "deployment")))
 }
 
 fn text(properties: &crate::resource::Properties, name: &str) -> Option<String> {

@@ -11,7 +11,7 @@ use crate::aws::Aws;
 use crate::call::{Cx, alone};
 use crate::error::{AwsFailure, Error};
 use crate::names::Scope;
-use crate::permissions::{self, PASSED_TO, Question, outside};
+use crate::permissions::{self, Condition, Question, outside};
 use crate::plan::{Action, Plan};
 
 outside! {
@@ -102,11 +102,14 @@ async fn principal(cx: &Cx<'_>, arn: &str) -> Option<String> {
 }
 
 async fn ask_one(cx: &Cx<'_>, source: &str, question: &Question) -> Result<Vec<Missing>, AwsFailure> {
-    let context = question.passes_roles.then(|| {
+    let context = question.condition.as_ref().map(|condition| {
         ContextEntry::builder()
-            .context_key_name("iam:PassedToService")
-            .context_key_type(ContextKeyTypeEnum::String)
-            .context_key_values(PASSED_TO)
+            .context_key_name(condition.key())
+            .context_key_type(match condition {
+                Condition::PassedTo(_) => ContextKeyTypeEnum::String,
+                Condition::LeadingKey(_) => ContextKeyTypeEnum::StringList,
+            })
+            .context_key_values(condition.value())
             .build()
     });
     let mut missing = Vec::new();
@@ -183,7 +186,7 @@ fn changes(kind: Kind, action: Action) -> &'static [&'static str] {
             "iam:DetachRolePolicy",
             "iam:DeleteRolePermissionsBoundary",
         ],
-        (Kind::Role, Action::Delete) => &["iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy"],
+        (Kind::Role, Action::Delete) => &["iam:DeleteRole", "iam:DetachRolePolicy"],
         (Kind::Policy, Action::Create | Action::Update) => &["iam:PutRolePolicy"],
         (Kind::Policy, Action::Delete) => &["iam:DeleteRolePolicy"],
         (Kind::Function, Action::Create) => &["lambda:CreateFunction", "lambda:TagResource", "iam:PassRole"],
@@ -198,7 +201,8 @@ fn changes(kind: Kind, action: Action) -> &'static [&'static str] {
         (Kind::Function, Action::Delete) => &["lambda:DeleteFunction"],
         (Kind::Alias, Action::Create) => &["lambda:CreateAlias"],
         (Kind::Alias, Action::Update) => &["lambda:UpdateAlias", "lambda:DeleteFunction"],
-        (Kind::Alias, Action::Delete) => &["lambda:DeleteAlias"],
+        // It goes with its function.
+        (Kind::Alias, Action::Delete) => &[],
         (Kind::Permission, Action::Create) => &["lambda:AddPermission"],
         (Kind::Permission, Action::Update) => &["lambda:AddPermission", "lambda:RemovePermission"],
         (Kind::Permission, Action::Delete) => &["lambda:RemovePermission"],
@@ -216,6 +220,8 @@ fn changes(kind: Kind, action: Action) -> &'static [&'static str] {
         (Kind::Api | Kind::Stage, Action::Create) => &["apigateway:POST", "apigateway:TagResource"],
         // Tags are posted.
         (Kind::Api | Kind::Stage, Action::Update) => &["apigateway:PATCH", "apigateway:POST"],
+        // A property of its route.
+        (Kind::RouteTarget, _) => &["apigateway:PATCH"],
         (_, Action::Create) => &["apigateway:POST"],
         (_, Action::Update) => &["apigateway:PATCH"],
         (_, Action::Replace) => &["apigateway:POST", "apigateway:DELETE"],

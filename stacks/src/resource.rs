@@ -29,6 +29,17 @@ pub(crate) trait Resource: Form + fmt::Debug + Send + Sync {
     /// What must be there before this can be made.
     fn needs(&self) -> Vec<Address>;
 
+    /// What must be there besides before a change of it reaches clients. When it is new it serves nobody yet, and waits
+    /// for nothing of this.
+    fn needs_to_serve(&self) -> Vec<Address> {
+        Vec::new()
+    }
+
+    /// Both, for whoever does not know yet whether it is new.
+    fn all_needs(&self) -> Vec<Address> {
+        [self.needs(), self.needs_to_serve()].concat()
+    }
+
     /// What it should look like, as far as the outputs of what it needs are known. Pure.
     fn desired(&self, outputs: &Outputs) -> Desired;
 

@@ -18,11 +18,21 @@ struct Rule {
     messages: &'static [&'static str],
     /// How long it may go on.
     limit: Duration,
+    pace: Pace,
+}
+
+/// How long to wait between attempts.
+enum Pace {
+    /// 0.1 s, then doubling up to 5 s.
+    Growing,
+    /// For what is known to take some seconds, and whose end is worth not missing.
+    Steady { first: Duration, then: Duration },
 }
 
 const RULES: &[Rule] = &[
     // A role is visible to Lambda some seconds after IAM has it: pulumi-aws-native#148; terraform-provider-aws,
-    // internal/service/lambda/function.go, retryFunctionOp. Usually under 10 s, seen up to a minute.
+    // internal/service/lambda/function.go, retryFunctionOp. Usually under 10 s, seen up to a minute. Each attempt uploads
+    // the code, so it is not tried more often than that is worth.
     Rule {
         operations: &["CreateFunction", "UpdateFunctionConfiguration"],
         code: "InvalidParameterValueException",
@@ -31,6 +41,7 @@ const RULES: &[Rule] = &[
             "The provided execution role does not have permissions",
         ],
         limit: Duration::from_secs(120),
+        pace: Pace::Steady { first: Duration::from_secs(3), then: Duration::from_secs(1) },
     },
     // A function takes one change at a time: aws-facts, Lambda 3.
     Rule {
@@ -48,6 +59,7 @@ const RULES: &[Rule] = &[
         code: "ResourceConflictException",
         messages: &["in progress", "currently in the following state: Pending"],
         limit: Duration::from_secs(120),
+        pace: Pace::Growing,
     },
     // The resource policy was changed by another call at the same time: terraform-provider-aws#789.
     Rule {
@@ -55,6 +67,7 @@ const RULES: &[Rule] = &[
         code: "PreconditionFailedException",
         messages: &[],
         limit: Duration::from_secs(30),
+        pace: Pace::Growing,
     },
     // A principal in a trust policy that was made a moment ago: aws-facts, IAM.
     Rule {
@@ -62,6 +75,7 @@ const RULES: &[Rule] = &[
         code: "MalformedPolicyDocument",
         messages: &["Invalid principal in policy"],
         limit: Duration::from_secs(30),
+        pace: Pace::Growing,
     },
     // IAM is eventually consistent with itself, too.
     Rule {
@@ -69,24 +83,39 @@ const RULES: &[Rule] = &[
         code: "NoSuchEntity",
         messages: &["The role with name"],
         limit: Duration::from_secs(30),
+        pace: Pace::Growing,
     },
     Rule {
         operations: &["DeleteRole"],
         code: "DeleteConflict",
         messages: &[],
         limit: Duration::from_secs(30),
+        pace: Pace::Growing,
     },
-    Rule { operations: &[], code: "ConcurrentModification", messages: &[], limit: Duration::from_secs(30) },
+    Rule {
+        operations: &[],
+        code: "ConcurrentModification",
+        messages: &[],
+        limit: Duration::from_secs(30),
+        pace: Pace::Growing,
+    },
     // "Already exists" has the same code and is a fact, not a hiccup: aws-facts, API Gateway 9.
     Rule {
         operations: &[],
         code: "ConflictException",
         messages: &["try again later", "concurrent modification"],
         limit: Duration::from_secs(60),
+        pace: Pace::Growing,
     },
     // CreateDeployment once in 5 s, the rest 10 a second, for the account: aws-facts, quotas. The calls that must not
     // be repeated blindly go without the SDK's own retries, so their throttling arrives here.
-    Rule { operations: &[], code: "TooManyRequestsException", messages: &[], limit: Duration::from_secs(90) },
+    Rule {
+        operations: &[],
+        code: "TooManyRequestsException",
+        messages: &[],
+        limit: Duration::from_secs(90),
+        pace: Pace::Growing,
+    },
     // A child right after its API, seen under load: read-your-writes is not promised.
     Rule {
         operations: &[
@@ -101,6 +130,7 @@ const RULES: &[Rule] = &[
         code: "NotFoundException",
         messages: &["Invalid API identifier", "Invalid Integration identifier", "Invalid Route identifier"],
         limit: Duration::from_secs(10),
+        pace: Pace::Growing,
     },
     // Tables: another change of the same table, or of too many at once: aws-facts, DynamoDB.
     Rule {
@@ -114,18 +144,21 @@ const RULES: &[Rule] = &[
         code: "LimitExceededException",
         messages: &["simultaneously", "Too many operations"],
         limit: Duration::from_secs(300),
+        pace: Pace::Growing,
     },
     Rule {
         operations: &["UpdateTable", "DeleteTable", "UpdateTimeToLive", "UpdateContinuousBackups"],
         code: "ResourceInUseException",
         messages: &[],
         limit: Duration::from_secs(300),
+        pace: Pace::Growing,
     },
     Rule {
         operations: &["UpdateContinuousBackups"],
         code: "ContinuousBackupsUnavailableException",
         messages: &[],
         limit: Duration::from_secs(120),
+        pace: Pace::Growing,
     },
     // Two changes of one log group at the same time: aws-facts, Logs.
     Rule {
@@ -133,6 +166,7 @@ const RULES: &[Rule] = &[
         code: "OperationAbortedException",
         messages: &[],
         limit: Duration::from_secs(60),
+        pace: Pace::Growing,
     },
 ];
 
@@ -142,9 +176,17 @@ pub(crate) fn wait_before_next(failure: &AwsFailure, attempt: u32, elapsed: Dura
     if elapsed >= rule.limit {
         return None;
     }
-    // Full jitter above a quarter: 0.1 s, then doubling up to 5 s.
-    let ceiling = Duration::from_millis(100 << attempt.min(6)).min(Duration::from_secs(5));
-    Some(ceiling.mul_f64(rand::rng().random_range(0.25..=1.0)))
+    // Jitter, so that those who were refused together do not come back together.
+    Some(match rule.pace {
+        Pace::Growing => {
+            let ceiling = Duration::from_millis(100 << attempt.min(6)).min(Duration::from_secs(5));
+            ceiling.mul_f64(rand::rng().random_range(0.25..=1.0))
+        }
+        Pace::Steady { first, then } => {
+            let wait = if attempt == 0 { first } else { then };
+            wait.mul_f64(rand::rng().random_range(0.9..=1.0))
+        }
+    })
 }
 
 /// Whether this is an answer that means "not yet".
@@ -203,6 +245,18 @@ mod tests {
             "Unzipped size must be smaller"
         ));
         assert!(!is_retried("PublishVersion", "InvalidParameterValueException", message));
+    }
+
+    #[test]
+    fn code_is_uploaded_again_once_a_second_and_not_at_once() {
+        let message = "The role defined for the function cannot be assumed by Lambda.";
+        let refused = failure("CreateFunction", "InvalidParameterValueException", message);
+        let wait = |attempt| wait_before_next(&refused, attempt, Duration::ZERO).unwrap().as_secs_f64();
+        assert!(
+            (2.7..=3.0).contains(&wait(0))
+                && (0.9..=1.0).contains(&wait(1))
+                && (0.9..=1.0).contains(&wait(30))
+        );
     }
 
     #[test]

@@ -2,13 +2,17 @@
 //! a deploy and for asking beforehand.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chat_local::{Cloud, CloudConfig};
 use chat_stacks::ci::{self, Change, CiRole, Jobs, Repository};
+use chat_stacks::ledger::{Holder, Ledger, Patience, Record};
 use chat_stacks::preflight::{self, Answer};
-use chat_stacks::{AppName, Aws, Scope, Settings, StageName, StaticCredentials, Target, observe};
+use chat_stacks::{
+    AppName, Aws, Error, Events, Scope, Settings, StageName, StaticCredentials, Target, observe,
+};
 use chat_tests::Account;
 use serde_json::json;
 
@@ -65,9 +69,8 @@ async fn only_the_right_jobs_are_let_in_and_they_can_deploy() {
         assert!(refused.is_err(), "{subject} for {audience} was let in");
     }
     let session = account.assume_with_token(&arn, &token("repo:octo/chat:pull_request", AUDIENCE)).await;
-    let job = Aws::connect(&target(&cloud.endpoint(), session.expect("the right job is let in")))
-        .await
-        .expect("clients");
+    let job = Aws::connect(&target(&cloud.endpoint(), session.expect("the right job is let in"))).await;
+    let job = Arc::new(job.expect("clients"));
 
     // Every stage that begins like it, and no other.
     let scope = |stage: &str| Scope {
@@ -80,6 +83,31 @@ async fn only_the_right_jobs_are_let_in_and_they_can_deploy() {
     let Answer::Missing(missing) = preflight::ask(&job, &scope("dev")).await else { panic!("it may ask") };
     assert!(missing.iter().any(|missing| missing.action == "lambda:CreateFunction"), "{missing:?}");
 
+    // Locks and history of all stages are in one table, and still each is its own stage's.
+    let deploy = async |aws: &Arc<Aws>, stage: &str| -> Result<(), Error> {
+        let ledger = Ledger::new(aws.clone(), scope(stage));
+        let patience = Patience { make_table: true, ..Patience::default() };
+        let ticket = ledger.open(&patience, &Events::none()).await?;
+        let holder = Holder {
+            principal: "job".to_owned(),
+            host: "runner".to_owned(),
+            pid: 1,
+            verb: "deploy".to_owned(),
+            since_ms: 0,
+            run: None,
+        };
+        let mut record = Record::begin(holder, None, "test");
+        ledger.take(&ticket, &mut record).await?.finish(&mut record, false).await
+    };
+    deploy(&job, "pr-17").await.expect("a first deploy makes the table");
+    let admin = Arc::new(admin);
+    deploy(&admin, "dev").await.expect("the owner may do everything");
+    deploy(&job, "pr-18").await.expect("its stages have their locks");
+    let refused = deploy(&job, "dev").await.expect_err("not this one").to_string();
+    assert!(refused.contains("dynamodb:Query") && refused.contains("table/chatctl"), "{refused}");
+    let own = Ledger::new(job.clone(), scope("dev")).history(1).await;
+    assert!(own.is_err(), "a preview reads what became of dev");
+
     // Another setup for the same stage changes whom it lets in.
     let changed = ci::set_up(&admin, &role("pr-*", Jobs::Branch("main".to_owned()))).await.expect("a change");
     assert_eq!((changed.provider, changed.role), (Change::Unchanged, Change::Updated));
@@ -91,7 +119,7 @@ async fn only_the_right_jobs_are_let_in_and_they_can_deploy() {
     let app = AppName::parse("chat").expect("an app");
     assert!(ci::remove(&admin, &app, "pr-*").await.expect("a removal"));
     assert!(!ci::remove(&admin, &app, "pr-*").await.expect("a second removal"));
-    assert_eq!(account.everything().await, Vec::<String>::new());
+    assert_eq!(account.everything().await, ["table chatctl"]);
     cloud.shutdown().await;
 }
 

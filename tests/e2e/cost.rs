@@ -109,6 +109,41 @@ async fn every_event_costs_what_the_protocol_promises() {
 }
 
 #[tokio::test]
+async fn a_send_to_a_large_room_costs_an_invocation_more_for_each_batch() {
+    let chat = Chat::builder().without_presence().start().await;
+    let mut alice = chat.client("alice").await;
+    alice.join("r").await;
+    for (ghosts, batches, removals) in [(199, 0, 16), (200, 1, 16), (590, 2, 2 * 24)] {
+        chat.haunt("r", ghosts, 0).await;
+        spent(&chat);
+        alice.send("r", "hi").await;
+        let mut wanted = cost([
+            ("Query", 2),
+            ("PutItem", 1),
+            ("PostToConnection", ghosts as u64 + 1),
+            ("BatchWriteItem", removals),
+        ]);
+        if batches > 0 {
+            wanted.insert("Invoke", batches);
+        }
+        let mut all = BTreeMap::new();
+        until("the batches are posted", async || {
+            for (operation, count) in spent(&chat) {
+                *all.entry(operation).or_default() += count;
+            }
+            all.values().sum::<u64>() >= wanted.values().sum()
+        })
+        .await;
+        assert_eq!(all, wanted, "{ghosts} others");
+        until("the ghosts are forgotten", async || {
+            chat.account.keys(&chat.table(), "R#r", "S#").await.len() == 1
+        })
+        .await;
+    }
+    chat.stop().await;
+}
+
+#[tokio::test]
 async fn a_disconnect_in_no_room_costs_one_call() {
     let chat = Chat::builder().start().await;
     let alice = chat.client("alice").await;

@@ -225,10 +225,12 @@ async fn the_api_and_its_parts() {
             "authorizer/connect undeclared",
             "integration/on_message undeclared",
             "integration-response/ping templates",
-            "route/$default target",
             "route/$default undeclared",
             "route/$disconnect create",
             "route/shout delete",
+            "route-target/$default integration",
+            "route-target/$disconnect create",
+            "route-target/shout delete",
         ])
         .await;
     assert_eq!(by_hand!(apigateway.get_integrations().api_id(api)).items().len(), 4);

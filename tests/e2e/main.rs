@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "everything here is a test")]
 
+mod build_beside;
 mod care;
 mod ci_role;
 mod cloudformation;
@@ -15,6 +16,7 @@ mod history;
 mod hostile;
 mod identity;
 mod lambda_build;
+mod large_rooms;
 mod least_privilege;
 mod ledger;
 mod order;

@@ -44,7 +44,7 @@ async fn every_action_of_every_statement_is_needed() {
 }
 
 #[tokio::test]
-async fn no_statement_allows_more_than_its_own_table_api_and_log_group() {
+async fn no_statement_allows_more_than_its_own_table_api_log_group_and_alias() {
     let chat = Chat::shared().await;
     for handler in ["connect", "disconnect", "on_message"] {
         for (name, document) in chat.account.policies(&chat.function(handler)).await {
@@ -54,7 +54,12 @@ async fn no_statement_allows_more_than_its_own_table_api_and_log_group() {
                     assert!(!action.contains('*'), "{handler}/{name} allows {action}");
                 }
                 for resource in list(&statement["Resource"]) {
-                    let own = ["table/chat-local", "/aws/lambda/chat-local-", "arn:aws:execute-api:"];
+                    let own = [
+                        "table/chat-local",
+                        "/aws/lambda/chat-local-",
+                        "arn:aws:execute-api:",
+                        &format!("function:chat-local-{handler}:live"),
+                    ];
                     let is_own = own.iter().any(|part| resource.contains(part));
                     assert!(resource != "*" && is_own, "{handler}/{name} allows {resource}");
                 }
@@ -136,6 +141,26 @@ async fn everything_works(chat: &Chat, round: u32) -> Result<(), String> {
                 return Err(format!("{} did not hear {text:?}", client.user));
             }
         }
+    }
+
+    // A room too large for one invocation: what is said there is handed over, and not merely posted all the same.
+    let crowd = format!("crowd{round}");
+    let group = format!("/aws/lambda/{}", chat.function("on_message"));
+    let batches = async || account.log_messages(&group, r#""posted a batch""#).await.len();
+    let before = batches().await;
+    chat.haunt(&crowd, 210, 0).await;
+    let said = [
+        json!({"action": "join", "room": crowd}),
+        json!({"action": "send", "room": crowd, "body": {"text": "anybody?"}}),
+    ];
+    for frame in said {
+        let answer = alice.ask(frame.clone()).await;
+        if answer["type"] == "error" {
+            return Err(format!("{frame}: {answer}"));
+        }
+    }
+    if !within(SOON, &mut async || batches().await > before).await {
+        return Err("nothing was handed over".to_owned());
     }
 
     // Bob's end is noticed, told, and cleaned up.

@@ -32,7 +32,7 @@ async fn main_is_deployed_by_the_steps_of_its_job() {
 
     let summary = runner.file("summary.md");
     assert!(summary.contains("### Plan for <code>chat</code> in stage <code>dev</code>"), "{summary}");
-    assert!(summary.contains("35 to create") && summary.contains("Nothing to do: all 35"), "{summary}");
+    assert!(summary.contains("39 to create") && summary.contains("Nothing to do: all 39"), "{summary}");
     assert!(runner.account.everything().await.contains(&"table chat-dev".to_owned()));
     runner.cloud.shutdown().await;
 }

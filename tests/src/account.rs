@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, PutRequest,
+    ScalarAttributeType, WriteRequest,
 };
 use aws_sdk_lambda::primitives::Blob;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
@@ -100,6 +101,21 @@ impl Account {
             call = call.item(*name, value.clone());
         }
         call.send().await.unwrap_or_else(|why| panic!("{why:?}"));
+    }
+
+    /// Many items at once, as a table gets them that has been in use for long.
+    pub async fn put_items(&self, table: &str, items: Vec<HashMap<String, AttributeValue>>) {
+        for chunk in items.chunks(25) {
+            let put = |item: &HashMap<String, AttributeValue>| {
+                let put = PutRequest::builder().set_item(Some(item.clone())).build();
+                WriteRequest::builder().put_request(put.unwrap_or_else(|why| panic!("{why}"))).build()
+            };
+            let requests = chunk.iter().map(put).collect();
+            let call = self.dynamodb.batch_write_item().request_items(table, requests);
+            let answer = call.send().await.unwrap_or_else(|why| panic!("{why:?}"));
+            let left = answer.unprocessed_items().is_none_or(HashMap::is_empty);
+            assert!(left, "items were left unprocessed");
+        }
     }
 
     /// A log group that carries nobody's tags.

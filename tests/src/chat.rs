@@ -1,10 +1,13 @@
 //! A chat that runs in the test's own process: the cloud of this machine, in memory, with the stack deployed to it by
 //! the very code that `chatctl deploy` calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use chat_local::{Cloud, CloudConfig};
 use chat_stacks::{
     Artifacts, Aws, Events, Outcome, Plan, PlanOptions, Settings, Stack, StageSettings, StaticCredentials,
@@ -18,8 +21,11 @@ use crate::account::Account;
 use crate::client::{Client, Hail, PATIENCE, Refused};
 use crate::handlers;
 use crate::judge::Judge;
+use crate::now_ms;
 use crate::tokens::{KID, Signer};
 
+/// What a connection's id has, in Base64.
+const CONNECTION_ID_BYTES: usize = 11;
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -158,6 +164,11 @@ impl Chat {
         &self.judge
     }
 
+    /// The settings of its stage.
+    pub fn settings(&self) -> &StageSettings {
+        &self.stage
+    }
+
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -182,6 +193,24 @@ impl Chat {
             self.connect(&Hail::user(user)).await.unwrap_or_else(|why| panic!("{user}: {why:?}"));
         client.hello(&[]).await;
         client
+    }
+
+    /// Puts connections into a room that are no more, as if many had ended without a `$disconnect`: posts to them give
+    /// 410. Each item is made larger by `padding` bytes, so that fewer fill a page.
+    pub async fn haunt(&self, room: &str, ghosts: usize, padding: usize) {
+        let text = |text: String| AttributeValue::S(text);
+        let ghost = |n: usize| {
+            let mut id = [0_u8; CONNECTION_ID_BYTES];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            HashMap::from([
+                ("PK".to_owned(), text(format!("R#{room}"))),
+                ("SK".to_owned(), text(format!("S#{}", URL_SAFE.encode(id)))),
+                ("u".to_owned(), text(format!("ghost{n}"))),
+                ("x".to_owned(), AttributeValue::N((now_ms() / 1000 + 7_200).to_string())),
+                ("padding".to_owned(), text("-".repeat(padding))),
+            ])
+        };
+        self.account.put_items(&self.table(), (0..ghosts).map(ghost).collect()).await;
     }
 
     /// Several at once, each named by its user.

@@ -58,6 +58,16 @@ pub(crate) fn executable(package: &str, name: &str) -> PathBuf {
     executables(package).remove(name).unwrap_or_else(|| panic!("cargo built no {name}"))
 }
 
+/// Keeps from a nested cargo what the one that runs this program has set.
+pub fn without_leftovers(cargo: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| LEFTOVERS.iter().any(|left| name.starts_with(left))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
 fn executables(package: &str) -> BTreeMap<String, PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
@@ -65,12 +75,8 @@ fn executables(package: &str) -> BTreeMap<String, PathBuf> {
         .current_dir(crate::root())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| LEFTOVERS.iter().any(|left| name.starts_with(left))) {
-            cargo.env_remove(name);
-        }
-    }
-    let done = cargo.output().unwrap_or_else(|why| panic!("failed to run cargo: {why}"));
+    let done =
+        without_leftovers(&mut cargo).output().unwrap_or_else(|why| panic!("failed to run cargo: {why}"));
     assert!(done.status.success(), "{package} does not build");
     let messages = String::from_utf8_lossy(&done.stdout).into_owned();
     let executables = messages.lines().filter_map(|line| {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use chat_stacks::settings::Endpoint;
 use chat_stacks::status::{self, Status};
-use chat_stacks::{Action, Artifacts, Plan, PlanOptions, StageSettings};
+use chat_stacks::{Action, Artifacts, Building, Plan, PlanOptions, StageSettings};
 use console::style;
 use serde::Serialize;
 
@@ -172,8 +172,9 @@ impl Session<'_> {
     /// Plans against what was observed, and applies.
     async fn deploy(&mut self, artifacts: &Artifacts, seen: Seen) -> Result<()> {
         let options = PlanOptions::of(&self.stage.settings);
+        let building = Building::over(artifacts.clone());
         let (stack, plan) =
-            self.stage.compare(artifacts, &seen.observed, seen.ticket.applied(), &options).await?;
+            self.stage.compare(&building, &seen.observed, seen.ticket.applied(), &options).await?;
         let status = if plan.is_empty() {
             status::of(&seen.observed, stack.scope())
         } else {

@@ -9,6 +9,7 @@ use chat_stacks::{Action, Address, Plan, PlanOptions};
 use serde::Serialize;
 
 use crate::args::{self, Engine};
+use crate::building::Build;
 use crate::change::again_if_overtaken;
 use crate::context::Context;
 use crate::error::{CliError, Result};
@@ -111,19 +112,24 @@ async fn deploy(context: &Context, args: &args::Deploy, wait: Duration) -> Resul
     let plan = async {
         let options = PlanOptions { adopt: args.adopt, ..PlanOptions::of(&stage.settings) };
         let preflight = Preflight::start(&stage, args.no_preflight);
-        let (artifacts, seen) = stage.look(context, wait, stage.artifacts(context)).await?;
+        let mut build = Build::begin(stage.artifacts(context));
+        let ((), seen) = build.beside(stage.look(context, wait, async { Ok(()) })).await?;
+        build.for_plan_of(&seen.observed).await?;
         let (stack, plan) =
-            stage.compare(&artifacts, &seen.observed, seen.ticket.applied(), &options).await?;
+            stage.compare(build.building(), &seen.observed, seen.ticket.applied(), &options).await?;
         if !plan.is_empty() {
             show_plan(context, &plan);
-            preflight.check(context, &plan).await?;
-            confirm(context, &stage, &plan).await?;
+            let agree = async {
+                preflight.check(context, &plan).await?;
+                confirm(context, &stage, &plan).await
+            };
+            build.beside(agree).await?;
         }
-        Ok((stack, plan, seen))
+        Ok((build, stack, plan, seen))
     };
-    let (stack, plan, seen) = context.unless_stopped(plan).await?;
+    let (build, stack, plan, seen) = context.unless_stopped(plan).await?;
     let verification = stage.verification(args.verify)?;
-    let done = stage.carry_out(context, "deploy", seen, &stack, &plan, verification).await?;
+    let done = build.through(stage.carry_out(context, "deploy", seen, &stack, &plan, verification)).await?;
     Ok(Report {
         changed: !plan.is_empty(),
         applied: done.outcome.done,

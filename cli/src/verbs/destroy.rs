@@ -52,7 +52,7 @@ async fn destroy(context: &Context, args: &args::Destroy, wait: Duration) -> Res
             ..PlanOptions::of(&stage.settings)
         };
         let preflight = Preflight::start(&stage, args.no_preflight);
-        let ((), seen) = stage.look(context, wait, async { Ok(()) }).await?;
+        let seen = stage.look_to_delete(context, wait).await?;
         let plan = plan(&stack, &seen.observed, &options)?;
         if !plan.is_empty() {
             show_plan(context, &plan);

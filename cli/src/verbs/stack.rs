@@ -1,7 +1,7 @@
 //! `deploy`, `plan` and `destroy` by CloudFormation: the same questions and the same pictures, carried out by a stack.
 
 use chat_stacks::cloudformation::{self, Preparation, Prepared, Template};
-use chat_stacks::{Artifacts, Kind, PlanOptions, Stack, verify_gone};
+use chat_stacks::{Artifacts, Kind, PlanOptions, Stack, Verification, verify_gone, verify_stack};
 
 use super::deploy::{ask, confirm, show_plan, status_of};
 use super::outputs::Listing;
@@ -45,12 +45,23 @@ pub(crate) async fn deploy(context: &Context, args: &args::Deploy) -> Result<Exi
         .await?
     };
     let status = status_of(&stage).await?;
+    let verification = stage.verification(args.verify)?.filter(|_| !plan.is_empty());
+    let verified = match (verification, &status.websocket_url) {
+        (Some(Verification { check, .. }), Some(url)) => {
+            let verify = async |events| {
+                let scope = stage.settings.scope();
+                verify_stack(&stage.aws, &scope, url, &check, &events, &context.stop).await
+            };
+            Some(show(&context.output, 0, verify).await?)
+        }
+        _ => None,
+    };
     context.output.result(&deploy::Report {
         changed: !plan.is_empty(),
         applied: outcome.done,
         unchanged: plan.unchanged.len(),
         elapsed_ms: outcome.elapsed_ms,
-        verified: None,
+        verified,
         outputs: Listing::of(&status, &stage),
     });
     Ok(ExitCode::Ok)

@@ -93,19 +93,27 @@ impl Table {
             .expression_attribute_values(":s", string(prefix))
     }
 
-    /// All items of a query, or `most` of them, over as many pages as it takes.
-    async fn all(&self, query: QueryFluentBuilder, most: Option<usize>) -> StoreResult<Vec<Item>> {
-        let mut items: Vec<Item> = Vec::new();
+    /// All items of a query, or `most` of them, over as many pages as it takes. Each page is read before the next one
+    /// comes: as items it is many times as large as what is read from it.
+    async fn all<T>(
+        &self,
+        query: QueryFluentBuilder,
+        most: Option<usize>,
+        read: impl Fn(&Item) -> StoreResult<T>,
+    ) -> StoreResult<Vec<T>> {
+        let mut all: Vec<T> = Vec::new();
         let mut from = None;
         loop {
-            let missing = most.map(|most| most.saturating_sub(items.len()));
+            let missing = most.map(|most| most.saturating_sub(all.len()));
             let limit = missing.map(|missing| i32::try_from(missing).unwrap_or(i32::MAX));
             let page = query.clone().set_limit(limit).set_exclusive_start_key(from);
             let page = page.send().await.map_err(|why| failure("Query", &why))?;
-            items.extend(page.items.unwrap_or_default());
+            for item in page.items() {
+                all.push(read(item)?);
+            }
             from = page.last_evaluated_key.filter(|key| !key.is_empty());
-            if from.is_none() || most.is_some_and(|most| items.len() >= most) {
-                return Ok(items);
+            if from.is_none() || most.is_some_and(|most| all.len() >= most) {
+                return Ok(all);
             }
         }
     }
@@ -268,20 +276,17 @@ impl Store for Table {
         most: Option<usize>,
     ) -> StoreResult<Vec<Recipient>> {
         let query = self.query(items::room_partition(room), items::SUBSCRIPTION);
-        let found = self.all(query.consistent_read(read == Read::Strong), most).await?;
-        found.iter().map(items::subscriber).collect()
+        self.all(query.consistent_read(read == Read::Strong), most, items::subscriber).await
     }
 
     async fn connections(&self, user: &UserId) -> StoreResult<Vec<Recipient>> {
         let query = self.query(items::user_partition(user), items::CONNECTION);
-        let found = self.all(query, None).await?;
-        found.iter().map(|item| items::connected(user, item)).collect()
+        self.all(query, None, |item| items::connected(user, item)).await
     }
 
     async fn tail(&self, room: &Room, most: usize, read: Read) -> StoreResult<Vec<Stored>> {
         let query = self.query(items::room_partition(room), items::MESSAGE).scan_index_forward(false);
-        let found = self.all(query.consistent_read(read == Read::Strong), Some(most)).await?;
-        found.iter().map(items::stored).collect()
+        self.all(query.consistent_read(read == Read::Strong), Some(most), items::stored).await
     }
 
     async fn messages(&self, room: &Room, range: History) -> StoreResult<Page> {
@@ -300,10 +305,10 @@ impl Store for Table {
             .expression_attribute_values(":to", AttributeValue::S(items::message_sort(to)))
             .scan_index_forward(range.after.is_some());
         // One more than wanted tells whether there is more.
-        let mut found = self.all(query, Some(range.limit + 1)).await?;
-        let more = found.len() > range.limit;
-        found.truncate(range.limit);
-        Ok(Page { messages: found.iter().map(items::stored).collect::<StoreResult<_>>()?, more })
+        let mut messages = self.all(query, Some(range.limit + 1), items::stored).await?;
+        let more = messages.len() > range.limit;
+        messages.truncate(range.limit);
+        Ok(Page { messages, more })
     }
 
     async fn append(&self, room: &Room, message: &Stored) -> StoreResult<Appended> {
@@ -342,7 +347,7 @@ impl Store for Table {
 
     async fn direct_rooms(&self, user: &UserId, most: usize) -> StoreResult<Vec<Pair>> {
         let query = self.query(items::user_partition(user), items::DIRECT_MEMBERSHIP);
-        let found = self.all(query, Some(most)).await?;
-        Ok(found.iter().filter_map(items::direct_of).collect())
+        let found = self.all(query, Some(most), |item| Ok(items::direct_of(item))).await?;
+        Ok(found.into_iter().flatten().collect())
     }
 }

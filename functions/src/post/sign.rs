@@ -8,8 +8,9 @@ use http::HeaderValue;
 use ring::digest::{SHA256, digest};
 use ring::hmac;
 
-/// The service in whose name `@connections` is signed.
-const SERVICE: &str = "execute-api";
+use super::endpoint::Header;
+use crate::settings::Aws;
+
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// Signs for one host with the credentials of the process, which live as long as it does.
@@ -18,7 +19,11 @@ pub(super) struct Signer {
     secret_access_key: String,
     session_token: Option<String>,
     region: String,
+    /// In whose name requests are signed.
+    service: &'static str,
     host: String,
+    /// Sent with every request, and so signed. Sorted between the date and the token.
+    more: Option<Header>,
     /// The derived key, and the day that it is for.
     key: RefCell<Option<(String, hmac::Key)>>,
 }
@@ -37,19 +42,15 @@ pub(super) struct Shared {
 }
 
 impl Signer {
-    pub(super) fn new(
-        access_key_id: &str,
-        secret_access_key: &str,
-        session_token: Option<&str>,
-        region: &str,
-        host: &str,
-    ) -> Self {
+    pub(super) fn new(aws: &Aws, service: &'static str, host: &str, more: Option<Header>) -> Self {
         Self {
-            access_key_id: access_key_id.to_owned(),
-            secret_access_key: secret_access_key.to_owned(),
-            session_token: session_token.map(str::to_owned),
-            region: region.to_owned(),
+            access_key_id: aws.access_key_id.clone(),
+            secret_access_key: aws.secret_access_key.clone(),
+            session_token: aws.session_token.clone(),
+            region: aws.region.clone(),
+            service,
             host: host.to_owned(),
+            more,
             key: RefCell::new(None),
         }
     }
@@ -58,15 +59,18 @@ impl Signer {
     pub(super) fn share(&self, body: &Bytes, now_s: u64) -> Shared {
         let date = iso_basic(now_s);
         let day = &date[..8];
-        let scope = format!("{day}/{}/{SERVICE}/aws4_request", self.region);
-        let token = self.session_token.as_deref();
-        let token_header = token.map(|token| format!("x-amz-security-token:{token}\n")).unwrap_or_default();
-        let signed_headers =
-            if token.is_some() { "host;x-amz-date;x-amz-security-token" } else { "host;x-amz-date" };
+        let scope = format!("{day}/{}/{}/aws4_request", self.region, self.service);
+        let token = self.session_token.as_deref().map(|token| ("x-amz-security-token", token));
+        let (mut headers, mut signed_headers) = (String::new(), "host;x-amz-date".to_owned());
+        for (name, value) in self.more.into_iter().chain(token) {
+            headers.push_str(&format!("{name}:{value}\n"));
+            signed_headers.push(';');
+            signed_headers.push_str(name);
+        }
         Shared {
             key: self.key_of(day),
             canonical_rest: format!(
-                "\n\nhost:{}\nx-amz-date:{date}\n{token_header}\n{signed_headers}\n{}",
+                "\n\nhost:{}\nx-amz-date:{date}\n{headers}\n{signed_headers}\n{}",
                 self.host,
                 hex(digest(&SHA256, body).as_ref()),
             ),
@@ -91,7 +95,7 @@ impl Signer {
             |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes());
         let key = step(format!("AWS4{}", self.secret_access_key).as_bytes(), day);
         let key = step(key.as_ref(), &self.region);
-        let key = step(key.as_ref(), SERVICE);
+        let key = step(key.as_ref(), self.service);
         let key = step(key.as_ref(), "aws4_request");
         let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_ref());
         *cached = Some((day.to_owned(), key.clone()));
@@ -167,23 +171,38 @@ mod tests {
     use aws_sigv4::sign::v4::SigningParams;
 
     use super::*;
+    use crate::settings::Roots;
+
+    /// A request to a path of a host, in the name of a service.
+    type To<'a> = (&'static str, &'a str, &'a str, Option<Header>);
+
+    fn aws(token: Option<&str>) -> Aws {
+        Aws {
+            region: "eu-central-1".into(),
+            access_key_id: "AKID".into(),
+            secret_access_key: "secret".into(),
+            session_token: token.map(str::to_owned),
+            dynamodb_endpoint: None,
+            lambda_endpoint: None,
+            roots: Roots::Embedded,
+        }
+    }
 
     /// What AWS's own signer makes of the same request.
-    fn by_aws(token: Option<&str>, host: &str, path: &str, body: &[u8], now_s: u64) -> String {
+    fn by_aws(token: Option<&str>, (service, host, path, more): To<'_>, body: &[u8], now_s: u64) -> String {
         let identity = Credentials::new("AKID", "secret", token.map(str::to_owned), None, "test").into();
         let params = SigningParams::builder()
             .identity(&identity)
             .region("eu-central-1")
-            .name(SERVICE)
+            .name(service)
             .time(UNIX_EPOCH + Duration::from_secs(now_s))
             .settings(SigningSettings::default())
             .build()
             .unwrap()
             .into();
         let url = format!("https://{host}{path}");
-        let request =
-            SignableRequest::new("POST", &url, [("host", host)].into_iter(), SignableBody::Bytes(body))
-                .unwrap();
+        let headers = [("host", host)].into_iter().chain(more);
+        let request = SignableRequest::new("POST", &url, headers, SignableBody::Bytes(body)).unwrap();
         let (instructions, _) = sign(request, &params).unwrap().into_parts();
         let (headers, _) = instructions.into_parts();
         let header = headers.iter().find(|header| header.name() == "authorization").unwrap();
@@ -193,15 +212,27 @@ mod tests {
     #[test]
     fn signatures_are_those_of_the_aws_signer() {
         for token in [None, Some("FwoGZXIvYXdzE//token+with=signs==")] {
-            for (host, path) in [
-                ("a1.execute-api.eu-central-1.amazonaws.com", "/prod/@connections/L0SM9cOFvHcCIhw%3D"),
-                ("127.0.0.1:4620", "/a1/local/@connections/abc"),
+            for to in [
+                (
+                    "execute-api",
+                    "a1.execute-api.eu-central-1.amazonaws.com",
+                    "/prod/@connections/L0SM9cOFvHcCIhw%3D",
+                    None,
+                ),
+                ("execute-api", "127.0.0.1:4620", "/a1/local/@connections/abc", None),
+                (
+                    "lambda",
+                    "lambda.eu-central-1.amazonaws.com",
+                    "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aeu-central-1%3A1%3Afunction%3Af%3Alive/invocations",
+                    Some(("x-amz-invocation-type", "Event")),
+                ),
             ] {
+                let (service, host, path, more) = to;
                 for now_s in [0, 951_782_400, 1_700_000_000, 4_102_444_799] {
                     let body = Bytes::from_static(b"{\"type\":\"message\"}");
-                    let signer = Signer::new("AKID", "secret", token, "eu-central-1", host);
+                    let signer = Signer::new(&aws(token), service, host, more);
                     let ours = signer.share(&body, now_s).authorization(path).unwrap();
-                    assert_eq!(ours.to_str().unwrap(), by_aws(token, host, path, &body, now_s));
+                    assert_eq!(ours.to_str().unwrap(), by_aws(token, to, &body, now_s));
                 }
             }
         }
@@ -209,11 +240,11 @@ mod tests {
 
     #[test]
     fn the_key_follows_the_day() {
-        let signer = Signer::new("AKID", "secret", None, "eu-central-1", "h");
+        let signer = Signer::new(&aws(None), "execute-api", "h", None);
         let body = Bytes::new();
         for now_s in [86_399, 86_400, 86_399] {
             let ours = signer.share(&body, now_s).authorization("/p").unwrap();
-            assert_eq!(ours.to_str().unwrap(), by_aws(None, "h", "/p", &body, now_s));
+            assert_eq!(ours.to_str().unwrap(), by_aws(None, ("execute-api", "h", "/p", None), &body, now_s));
         }
     }
 

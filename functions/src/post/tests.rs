@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::dial::Dial;
+use super::endpoint::TIMEOUT;
 use super::*;
 use crate::settings::Roots;
 
@@ -35,6 +37,7 @@ fn aws() -> Aws {
         secret_access_key: "secret".into(),
         session_token: Some("token".into()),
         dynamodb_endpoint: None,
+        lambda_endpoint: None,
         roots: Roots::Embedded,
     }
 }
@@ -48,7 +51,11 @@ fn an_endpoint_as_clients_of_the_api_write_it_is_the_same_endpoint() {
         ("ws://127.0.0.1:4620/a/dev", 4620, false),
     ] {
         let callback = Callback::new(&aws(), url).unwrap();
-        assert_eq!((callback.dial.port(), callback.dial.is_encrypted()), (port, encrypted), "{url}");
+        assert_eq!(
+            (callback.connections.dial.port(), callback.connections.dial.is_encrypted()),
+            (port, encrypted),
+            "{url}"
+        );
     }
 }
 
@@ -92,9 +99,14 @@ async fn answer(mut stream: TcpStream, asked: Asked, close_after_each: bool) {
     }
 }
 
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(9)
+}
+
 async fn post(callback: &Callback, to: &[&str]) -> Deliveries {
     let ids: Vec<ConnectionId> = to.iter().map(|id| ConnectionId::parse(id).unwrap()).collect();
-    let mut outcome = callback.post(&ids.iter().collect::<Vec<_>>(), Bytes::from_static(b"frame")).await;
+    let mut outcome =
+        callback.post(&ids.iter().collect::<Vec<_>>(), Bytes::from_static(b"frame"), soon()).await;
     outcome.gone.sort_unstable();
     outcome.failed.sort_unstable();
     outcome
@@ -149,7 +161,7 @@ async fn a_connection_that_was_closed_meanwhile_is_replaced() {
 async fn a_gateway_out_of_reach_is_a_failure_not_an_end() {
     let (mut callback, _) = gateway(false).await;
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    callback.dial = Dial::new("127.0.0.1".to_owned(), free, None);
+    callback.connections.dial = Dial::new("127.0.0.1".to_owned(), free, None);
     let outcome = post(&callback, &["a"]).await;
     assert_eq!(outcome.failed, [0]);
     assert!(outcome.why.is_some());
@@ -161,5 +173,83 @@ fn urls_are_of_http_or_of_the_websocket_that_is_beside_it() {
         assert!(Callback::new(&aws(), bad).is_err(), "{bad:?} was taken");
     }
     let callback = Callback::new(&aws(), "https://a1.execute-api.us-east-1.amazonaws.com/prod").unwrap();
-    assert_eq!(callback.prefix, "/prod/@connections/");
+    assert_eq!(callback.connections.base, "/prod");
+}
+
+#[tokio::test]
+async fn what_there_is_no_time_for_is_not_begun() {
+    let (callback, asked) = gateway(false).await;
+    let ids: Vec<ConnectionId> =
+        (0..300).map(|n| ConnectionId::parse(&format!("stall{n}")).unwrap()).collect();
+    let to: Vec<&ConnectionId> = ids.iter().collect();
+    let began = Instant::now();
+    let outcome = callback.post(&to, Bytes::from_static(b"frame"), began + Duration::from_millis(300)).await;
+    assert_eq!(outcome.failed.len(), 300);
+    assert!(began.elapsed() < TIMEOUT, "it ends in time, whoever does not answer");
+    assert!(asked.lock().unwrap().len() <= AT_ONCE, "the second round never began");
+    let outcome = callback.post(&to[..1], Bytes::from_static(b"frame"), Instant::now()).await;
+    assert_eq!(outcome.why.as_deref(), Some("there was no time left"));
+}
+
+/// Lambda in a few lines: answers with the statuses in turn, and keeps what was asked of it.
+async fn lambda(statuses: &'static [u16]) -> (Callback, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    tokio::spawn(async move {
+        for status in statuses {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = String::new();
+            while !request.ends_with("{\"deliver\":1}") {
+                let mut bytes = Vec::new();
+                assert!(stream.read_buf(&mut bytes).await.unwrap() > 0);
+                request.push_str(std::str::from_utf8(&bytes).unwrap());
+            }
+            heard.lock().unwrap().push(request);
+            let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let aws = Aws { lambda_endpoint: Some(endpoint), ..aws() };
+    (Callback::new(&aws, "https://a.example/dev").unwrap(), asked)
+}
+
+#[tokio::test]
+async fn lambda_is_asked_to_queue_a_batch_and_says_whether_it_did() {
+    for (statuses, wanted) in [
+        (&[202][..], Ok(())),
+        (&[429, 202], Ok(())),
+        (&[503, 429], Err("status 429")),
+        (&[403], Err("status 403")),
+        // It ran at once: nobody asked for that, and nobody knows what came of it.
+        (&[200], Err("status 200")),
+    ] {
+        let (callback, asked) = lambda(statuses).await;
+        let event = Bytes::from_static(b"{\"deliver\":1}");
+        let outcome = callback.hand_over("arn:aws:lambda:us-east-1:1:function:f:live", event, soon()).await;
+        assert_eq!(outcome, wanted.map_err(str::to_owned), "{statuses:?}");
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.len(), statuses.len());
+        let path =
+            "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aus-east-1%3A1%3Afunction%3Af%3Alive/invocations";
+        for request in asked.iter() {
+            assert!(request.starts_with(&format!("POST {path} HTTP/1.1\r\n")), "{request}");
+            assert!(request.contains("x-amz-invocation-type: Event\r\n"), "{request}");
+            assert!(request.contains("SignedHeaders=host;x-amz-date;x-amz-invocation-type;"), "{request}");
+        }
+    }
+}
+
+#[test]
+fn lambda_is_in_the_region() {
+    for (region, host) in [
+        ("eu-central-1", "lambda.eu-central-1.amazonaws.com"),
+        ("cn-north-1", "lambda.cn-north-1.amazonaws.com.cn"),
+    ] {
+        let aws = Aws { region: region.into(), ..aws() };
+        let callback = Callback::new(&aws, "https://a.example/dev").unwrap();
+        assert_eq!(callback.lambda.host(), host);
+        assert!(callback.lambda.dial.is_encrypted());
+    }
 }

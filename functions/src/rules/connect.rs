@@ -20,7 +20,7 @@ pub async fn connect<S: Store>(store: &S, caller: Option<&Caller<'_>>, event: &U
         expires_s: caller.forget_at_s(),
     };
     if let Err(error) = store.register(&connection).await {
-        return Failure::from(error).into_response(caller.request_id);
+        return Failure::from(error).into_response(caller.invocation.request_id);
     }
     let mut response = Response::status(200);
     if event.subprotocols().any(|offer| offer == SUBPROTOCOL) {

@@ -2,12 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::auth::{Grants, Identity};
-use crate::chat::{Caller, Chat};
+use crate::chat::{Caller, Chat, Invocation};
 use crate::ids::{ConnectionId, DeviceId, Pair, Room, RoomName, UserId};
 use crate::ports::{
     Appended, Connection, Deliveries, Gateway, Noted, Page, Read, Recipient, Removal, Store, StoreError,
@@ -18,6 +20,8 @@ use crate::settings::Limits;
 
 pub(super) const NOW_MS: u64 = 1_800_000_000_000;
 pub(super) const NOW_S: u64 = NOW_MS / 1000;
+/// As it is invoked.
+pub(super) const FUNCTION: &str = "arn:aws:lambda:us-east-1:1:function:chat-test-on_message:live";
 
 /// A connection and the rooms noted on it.
 type Registered = (Connection, BTreeSet<RoomName>);
@@ -221,10 +225,14 @@ pub(super) struct Posts {
     pub(super) sent: RefCell<Vec<(String, Value)>>,
     pub(super) gone: RefCell<BTreeSet<ConnectionId>>,
     pub(super) failing: RefCell<BTreeSet<ConnectionId>>,
+    /// What was handed over, to which function.
+    pub(super) handed: RefCell<Vec<(String, Bytes)>>,
+    /// Hand-overs that are taken on; those that come then are refused.
+    pub(super) refusing_after: Cell<Option<usize>>,
 }
 
 impl Gateway for Posts {
-    async fn post(&self, to: &[&ConnectionId], frame: Bytes) -> Deliveries {
+    async fn post(&self, to: &[&ConnectionId], frame: Bytes, _until: Instant) -> Deliveries {
         let frame: Value = serde_json::from_slice(&frame).unwrap();
         let mut deliveries = Deliveries::default();
         for (position, conn) in to.iter().enumerate() {
@@ -237,6 +245,15 @@ impl Gateway for Posts {
             }
         }
         deliveries
+    }
+
+    async fn hand_over(&self, function: &str, event: Bytes, _until: Instant) -> Result<(), String> {
+        let mut handed = self.handed.borrow_mut();
+        if self.refusing_after.get().is_some_and(|most| handed.len() >= most) {
+            return Err("status 403".to_owned());
+        }
+        handed.push((function.to_owned(), event));
+        Ok(())
     }
 }
 
@@ -268,8 +285,12 @@ pub(super) fn caller(connection: &str) -> Caller<'static> {
         },
         conn: conn(connection),
         connected_at_s: NOW_S - 60,
-        now_ms: NOW_MS,
-        request_id: "request-1",
+        invocation: Invocation {
+            request_id: "request-1",
+            now_ms: NOW_MS,
+            posts_until: Instant::now() + Duration::from_secs(9),
+            relay: Some(FUNCTION),
+        },
     }
 }
 

@@ -126,7 +126,7 @@ impl<S: Store, G: Gateway> Chat<S, G> {
             };
             let frame = Batch::of(page, range, caller.now_s()).bytes(&room);
             let own = [caller.as_recipient()];
-            self.deliver(caller.now_s(), caller.request_id, &own, None, frame).await;
+            self.deliver(caller.invocation, &own, None, frame).await;
         }
         Ok(Head { room, head })
     }

@@ -4,6 +4,7 @@ mod connect;
 mod disconnect;
 #[cfg(test)]
 mod fakes;
+mod fan_out;
 mod hello;
 mod history;
 mod join;

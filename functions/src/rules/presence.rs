@@ -31,7 +31,7 @@ impl<S: Store, G: Gateway> Chat<S, G> {
         }
         let grace_ms = (state == Presence::Offline).then_some(OFFLINE_GRACE_MS);
         let frame = ServerFrame::Presence { room: &room, user, state, grace_ms }.to_bytes();
-        self.deliver(caller.now_s(), caller.request_id, &others, Some(name), frame).await;
+        self.deliver(caller.invocation, &others, Some(name), frame).await;
         Ok(())
     }
 }

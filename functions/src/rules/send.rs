@@ -44,10 +44,10 @@ impl<S: Store, G: Gateway> Chat<S, G> {
             seq: Seq::FIRST,
             user: me.clone(),
             mid: id,
-            ts: caller.now_ms,
+            ts: caller.invocation.now_ms,
             text,
             expires_s: (days > 0).then(|| caller.now_s() + days * 24 * 60 * 60),
-            request: caller.request_id.to_owned(),
+            request: caller.invocation.request_id.to_owned(),
         };
         let dup = match self.store_once(&room, &mut message, tail).await? {
             Kept::Now => false,
@@ -59,7 +59,7 @@ impl<S: Store, G: Gateway> Chat<S, G> {
                 Room::Direct(_) => None,
             };
             let frame = ServerFrame::Message(message.to_chat(&room)).to_bytes();
-            self.deliver(caller.now_s(), caller.request_id, &audience, name, frame).await;
+            self.deliver(caller.invocation, &audience, name, frame).await;
         }
         let (id, seq, ts) = (&message.mid, message.seq, message.ts);
         Ok(ServerFrame::Sent { id, room: &room, seq, ts, dup }.to_json())

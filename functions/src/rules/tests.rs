@@ -56,8 +56,8 @@ async fn a_repeated_send_keeps_its_number_and_nobody_is_told_again() {
     assert_eq!(chat.text(&bob, "m", "r").await["seq"], 2, "ids are each user's own");
     chat.reset();
     let mut again = caller("alice2");
-    again.request_id = "request-2";
-    again.now_ms += 5_000;
+    again.invocation.request_id = "request-2";
+    again.invocation.now_ms += 5_000;
     chat.store.subscriptions.borrow_mut().insert((name("r"), conn("alice2")), again.as_recipient());
     let ack = chat.text(&again, "m", "r").await;
     assert_eq!((&ack["seq"], &ack["ts"], &ack["dup"]), (&first["seq"], &first["ts"], &json!(true)));
@@ -149,18 +149,18 @@ async fn a_rate_limit_says_when_to_come_back() {
     let mut alice = chat.here("alice1", &["r"]).await;
     let bob = chat.here("bob1", &["r"]).await;
     assert_eq!(chat.text(&alice, "m1", "r").await["type"], "ack");
-    alice.now_ms += 3_000;
+    alice.invocation.now_ms += 3_000;
     assert_eq!(chat.text(&alice, "m2", "r").await["type"], "ack");
-    alice.now_ms += 1_000;
+    alice.invocation.now_ms += 1_000;
     let refused = chat.text(&alice, "m3", "r").await;
     assert_eq!(
         (&refused["code"], &refused["retry"], &refused["retry_ms"]),
         (&json!("RATE_LIMITED"), &json!(true), &json!(6_000))
     );
-    alice.request_id = "request-2";
+    alice.invocation.request_id = "request-2";
     assert_eq!(chat.text(&alice, "m2", "r").await["dup"], true, "a repetition is not one more");
     assert_eq!(chat.text(&bob, "m1", "r").await["type"], "ack", "others are not held");
-    alice.now_ms += 6_000;
+    alice.invocation.now_ms += 6_000;
     assert_eq!(chat.text(&alice, "m3", "r").await["seq"], 4);
 }
 

@@ -1,6 +1,8 @@
 //! DynamoDB: the wire around an embedded engine, which keeps the tables in SQLite.
 
 mod backups;
+mod creating;
+mod leading_keys;
 mod targets;
 
 use std::path::Path;
@@ -15,10 +17,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use self::backups::Backups;
-pub(crate) use self::targets::Targets;
+pub(crate) use self::targets::{Asked, Targets};
 use crate::call::{Call, Reply, to_json};
 use crate::context::Context;
 use crate::error::AwsError;
+use crate::faults::Young;
 
 /// Every operation that there is here.
 pub(crate) const OPERATIONS: [&str; 23] = [
@@ -74,6 +77,9 @@ impl DynamoDb {
     pub(crate) fn call(&self, operation: &str, targets: Targets, call: &Call) -> Result<Reply, AwsError> {
         let body: &[u8] = targets.rewritten.as_deref().unwrap_or(&call.body);
         let engine = &self.engine;
+        for table in targets.tables().filter(|table| self.cx.faults.table_creating(table)) {
+            creating::refuse(operation, table)?;
+        }
         let answer = match operation {
             "PutItem" => run(body, |request| engine.put_item(request)),
             "GetItem" => run(body, |request| engine.get_item(request)),
@@ -90,6 +96,16 @@ impl DynamoDb {
         Ok(Reply::new(StatusCode::OK, CONTENT_TYPE, answer))
     }
 
+    /// The name of a table's partition key, if there is such a table.
+    pub(crate) fn hash_key(&self, table: &str) -> Option<String> {
+        let request = json!({ "TableName": table }).to_string();
+        let answer = run(request.as_bytes(), |request| self.engine.describe_table(request)).ok()?;
+        let answer: Value = serde_json::from_slice(&answer).ok()?;
+        let keys = answer["Table"]["KeySchema"].as_array()?;
+        let hash = keys.iter().find(|key| key["KeyType"] == "HASH")?;
+        hash["AttributeName"].as_str().map(str::to_owned)
+    }
+
     /// Removes expired items.
     pub(crate) fn sweep(&self) {
         // Nobody asked for this, so nobody can be told; the next sweep tries again.
@@ -101,7 +117,11 @@ impl DynamoDb {
         let engine = &self.engine;
         let table = targets.first_table();
         let answer = match operation {
-            "CreateTable" => run(body, |request| engine.create_table(request)),
+            "CreateTable" => {
+                let answer = run(body, |request| engine.create_table(request))?;
+                self.cx.faults.created(Young::Table, table);
+                Ok(answer)
+            }
             "DescribeTable" => run(body, |request| engine.describe_table(request)),
             "ListTables" => run(body, |request| engine.list_tables(request)),
             "UpdateTable" => run(body, |request| engine.update_table(request)),
@@ -131,6 +151,7 @@ impl DynamoDb {
             })),
             other => Err(AwsError::bad_request("UnknownOperationException", other.to_owned())),
         }?;
+        let answer = if self.cx.faults.table_creating(table) { creating::describe(answer) } else { answer };
         self.in_words_of_dynamodb(answer)
     }
 

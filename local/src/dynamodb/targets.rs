@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::leading_keys;
 use crate::call::Principal;
 use crate::error::AwsError;
 use crate::iam::Iam;
@@ -25,6 +26,15 @@ struct Target {
     index: Option<String>,
     /// IAM action, if it is not that of the operation.
     action: Option<&'static str>,
+}
+
+/// What a decision may depend on besides.
+pub(crate) struct Asked<'a> {
+    pub(crate) region: &'a str,
+    pub(crate) account: &'a str,
+    pub(crate) body: &'a [u8],
+    /// The name of a table's partition key.
+    pub(crate) hash_key: &'a dyn Fn(&str) -> Option<String>,
 }
 
 /// All that matters here of any request.
@@ -87,15 +97,19 @@ impl Targets {
         self.targets.first().map_or("", |target| &target.table)
     }
 
+    pub(super) fn tables(&self) -> impl Iterator<Item = &str> {
+        self.targets.iter().map(|target| target.table.as_str())
+    }
+
     /// Every one of them has to be allowed.
     pub(crate) fn authorize(
         &self,
         iam: &Iam,
         who: &Principal,
         operation: &str,
-        region: &str,
-        account: &str,
+        asked: &Asked<'_>,
     ) -> Result<(), AwsError> {
+        let Asked { region, account, .. } = asked;
         if self.targets.is_empty() {
             let resource = format!("arn:aws:dynamodb:{region}:{account}:table/*");
             return iam.authorize(who, &format!("dynamodb:{operation}"), &resource);
@@ -106,10 +120,14 @@ impl Targets {
                 resource.push_str("/index/");
                 resource.push_str(index);
             }
-            match action {
-                Some(action) => iam.authorize(who, action, &resource)?,
-                None => iam.authorize(who, &format!("dynamodb:{operation}"), &resource)?,
-            }
+            let action = action.map_or_else(|| format!("dynamodb:{operation}"), str::to_owned);
+            let given = |key: &str| {
+                (key == "dynamodb:leadingkeys").then(|| {
+                    let hash_key = (asked.hash_key)(table);
+                    leading_keys::of(operation, &action, table, hash_key.as_deref(), asked.body)
+                })
+            };
+            iam.authorize_with(who, &action, &resource, &given)?;
         }
         Ok(())
     }

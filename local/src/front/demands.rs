@@ -7,10 +7,9 @@ use serde_json::Value;
 use super::serve::Work;
 use crate::call::Principal;
 use crate::context::Context;
+use crate::dynamodb::Asked;
 use crate::error::AwsError;
-
-/// Whom functions are run by.
-const LAMBDA: (&str, &str) = ("iam:passedtoservice", "lambda.amazonaws.com");
+use crate::iam::Key;
 
 /// Refuses a request that would do more than its caller may. The operation itself was authorised before.
 ///
@@ -20,7 +19,9 @@ pub(super) fn authorize(cx: &Context, who: &Principal, work: &Work, body: &Bytes
     let iam = &cx.iam;
     match work {
         Work::DynamoDb("CreateTable", targets) if has_tags(body, "Tags") => {
-            targets.authorize(iam, who, "TagResource", &cx.region, &cx.account)
+            let no_items = |_: &str| None;
+            let asked = Asked { region: &cx.region, account: &cx.account, body, hash_key: &no_items };
+            targets.authorize(iam, who, "TagResource", &asked)
         }
         Work::Logs(operation @ "CreateLogGroup", input) if !is_empty(&input["tags"]) => {
             iam.authorize(who, "logs:TagResource", &cx.logs.resource(operation, input))
@@ -37,7 +38,11 @@ pub(super) fn authorize(cx: &Context, who: &Principal, work: &Work, body: &Bytes
                 iam.authorize(who, "lambda:TagResource", &route.resource)?;
             }
             match input["Role"].as_str() {
-                Some(role) => iam.authorize_with(who, "iam:PassRole", role, &[LAMBDA]),
+                Some(role) => iam.authorize_with(who, "iam:PassRole", role, &|key| {
+                    // Whom functions are run by.
+                    let service = || Key::Values(vec!["lambda.amazonaws.com".to_owned()]);
+                    (key == "iam:passedtoservice").then(service)
+                }),
                 None => Ok(()),
             }
         }

@@ -139,7 +139,7 @@ impl Front {
             {
                 route.resource = self.lambda.to_create(&body);
             }
-            self.authorize(&principal, &work)?;
+            self.authorize(&principal, &work, &body)?;
             demands::authorize(&self.cx, &principal, &work, &body)?;
         }
         let call = Call {
@@ -226,11 +226,17 @@ impl Front {
         }
     }
 
-    fn authorize(&self, who: &Principal, work: &Work) -> Result<(), AwsError> {
+    fn authorize(&self, who: &Principal, work: &Work, body: &Bytes) -> Result<(), AwsError> {
         let iam = &self.cx.iam;
         match work {
             Work::DynamoDb(operation, targets) => {
-                targets.authorize(iam, who, operation, &self.cx.region, &self.cx.account)
+                let asked = dynamodb::Asked {
+                    region: &self.cx.region,
+                    account: &self.cx.account,
+                    body,
+                    hash_key: &|table| self.dynamodb.hash_key(table),
+                };
+                targets.authorize(iam, who, operation, &asked)
             }
             Work::Logs(operation, input) => {
                 iam.authorize(who, &format!("logs:{operation}"), &self.cx.logs.resource(operation, input))

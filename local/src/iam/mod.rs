@@ -19,7 +19,8 @@ use http::StatusCode;
 pub(crate) use self::api::{NAMESPACE, OPERATIONS, VERSION};
 use self::credentials::Issuer;
 pub(crate) use self::credentials::{IdentifyError, SessionCredentials};
-use self::evaluate::{Decision, Key, Request, evaluate};
+pub(crate) use self::evaluate::Key;
+use self::evaluate::{Decision, Request, evaluate};
 use self::model::{Role, User};
 pub(crate) use self::sts::{STS_NAMESPACE, STS_OPERATIONS};
 use crate::call::Principal;
@@ -71,22 +72,20 @@ impl Iam {
 
     /// Whether the policies of a principal allow an action on a resource.
     pub(crate) fn authorize(&self, who: &Principal, action: &str, resource: &str) -> Result<(), AwsError> {
-        self.authorize_with(who, action, resource, &[])
+        self.authorize_with(who, action, resource, &|_| None)
     }
 
-    /// The same with condition keys that only this request has, in lower case.
+    /// The same with condition keys that only this request has. They are asked for in lower case, and only if a policy
+    /// has a condition on them.
     pub(crate) fn authorize_with(
         &self,
         who: &Principal,
         action: &str,
         resource: &str,
-        given: &[(&str, &str)],
+        given: &dyn Fn(&str) -> Option<Key>,
     ) -> Result<(), AwsError> {
         let lower = action.to_ascii_lowercase();
-        let context = |key: &str| match given.iter().find(|(name, _)| *name == key) {
-            Some((_, value)) => Key::Values(vec![(*value).to_owned()]),
-            None => self.condition_key(who, key),
-        };
+        let context = |key: &str| given(key).unwrap_or_else(|| self.condition_key(who, key));
         let request = Request { action: &lower, resource, caller: &[], context: &context };
         let decision = self.decide(who, &request);
         let reason = match decision {

@@ -10,6 +10,7 @@ use super::model::{Document, Policies, Role, managed_document};
 use super::policy::{Kind, Policy, malformed};
 use super::{Iam, ROLES, limit_exceeded, no_such_entity};
 use crate::error::AwsError;
+use crate::faults::Young;
 use crate::query::{Form, Xml, invalid, percent_encode};
 
 /// Quotas of AWS: roles of an account, characters of a trust policy and of all inline policies of a role.
@@ -53,6 +54,7 @@ impl Iam {
         let mut xml = Xml::default();
         self.role_element(&mut xml, &role, "Role");
         state.roles.insert(name.to_owned(), Arc::new(role));
+        self.faults.created(Young::Role, name);
         Ok(Some(xml))
     }
 

@@ -87,4 +87,9 @@ fn only_services_that_the_trust_policy_names_get_in_and_only_once_the_role_has_s
     cx.faults.set([Rule::every("work*", Fault::NotAssumable { attempts: 1 })]);
     cx.iam.assume_for_service(ROLE_ARN, "lambda.amazonaws.com", "f").unwrap_err();
     cx.iam.assume_for_service(ROLE_ARN, "lambda.amazonaws.com", "f").unwrap();
+
+    cx.faults.set([Rule::every("work*", Fault::RoleSpreading { ms: 3_600_000 })]);
+    cx.iam.assume_for_service(ROLE_ARN, "lambda.amazonaws.com", "f").unwrap_err();
+    cx.faults.set([Rule::every("work*", Fault::RoleSpreading { ms: 0 })]);
+    cx.iam.assume_for_service(ROLE_ARN, "lambda.amazonaws.com", "f").unwrap();
 }

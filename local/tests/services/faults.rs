@@ -75,6 +75,36 @@ async fn a_role_that_has_not_spread_yet_cannot_be_assumed() {
 }
 
 #[tokio::test]
+async fn a_table_that_is_being_created_is_described_and_not_used() {
+    let cloud = cloud().await;
+    let owner = Caller::owner(&cloud);
+    cloud.faults().set([Rule::every("slow", Fault::TableCreating { ms: 3_600_000 })]);
+    for table in ["slow", "quick"] {
+        create_table(&owner, table).await;
+    }
+    let dynamodb = owner.dynamodb();
+    let status = async |table: &str| {
+        let described = dynamodb.describe_table().table_name(table).send().await.unwrap();
+        described.table.unwrap().table_status.unwrap()
+    };
+    let read = async |table: &str| {
+        let key = aws_sdk_dynamodb::types::AttributeValue::S("1".to_owned());
+        dynamodb.get_item().table_name(table).key("k", key).send().await
+    };
+    assert_eq!(status("slow").await.as_str(), "CREATING");
+    assert_eq!(refusal(read("slow").await).0, "ResourceNotFoundException");
+    assert_eq!(refusal(dynamodb.delete_table().table_name("slow").send().await).0, "ResourceInUseException");
+    assert_eq!(status("quick").await.as_str(), "ACTIVE");
+    read("quick").await.unwrap();
+
+    // The time has passed.
+    cloud.faults().clear();
+    assert_eq!(status("slow").await.as_str(), "ACTIVE");
+    read("slow").await.unwrap();
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
 async fn faults_are_changed_by_request_only_where_that_was_allowed() {
     for (allowed, status) in [(true, "200"), (false, "403")] {
         let mut config = CloudConfig::in_memory();

@@ -82,7 +82,8 @@ pub fn synth(settings: &StageSettings, artifacts: &Artifacts) -> Result<Template
 }
 
 fn of_stack(stack: &Stack, bucket: &str) -> Result<Template, Error> {
-    let graph = Graph::new(stack.resources().iter().map(|resource| (resource.address(), resource.needs())))?;
+    let graph =
+        Graph::new(stack.resources().iter().map(|resource| (resource.address(), resource.all_needs())))?;
     let mut synth = Synth { bucket, outputs: Outputs::default(), parts: BTreeMap::new() };
     for address in graph.order() {
         let Some(resource) = stack.get(address) else { continue };
@@ -97,7 +98,7 @@ fn of_stack(stack: &Stack, bucket: &str) -> Result<Template, Error> {
         let address = resource.address();
         for (at, part) in synth.parts.get(&address).into_iter().flatten().enumerate() {
             // What follows in the same resource waits for its first part, which has waited for the rest.
-            let needs = if at == 0 { resource.needs() } else { Vec::new() };
+            let needs = if at == 0 { resource.all_needs() } else { Vec::new() };
             let address = if at == 0 { address.clone() } else { below(&address, part.kind) };
             let entry = Entry { at: entries.len(), address, kind: part.kind };
             if entries.insert(part.id.clone(), entry).is_some() {

@@ -29,7 +29,7 @@ use table::{Item, PARTITION_KEY, SORT_KEY, number, read_text, text};
 use ticket::{Held, LockItem};
 
 pub use applied::Applied;
-pub(crate) use clock::written;
+pub(crate) use clock::{machine_ms, written};
 pub use lock::{Lock, Lost};
 pub use record::{Changes, Commit, Holder, Outcome, Pointers, Record};
 pub use table::NAME;
@@ -115,7 +115,7 @@ impl Ledger {
     }
 
     fn partition(&self) -> AttributeValue {
-        text(format!("{}/{}", self.scope.app, self.scope.stage))
+        text(partition(self.scope.app.as_str(), self.scope.stage.as_str()))
     }
 
     fn key(&self, sort: impl Into<String>) -> Item {
@@ -283,6 +283,11 @@ impl Ledger {
     {
         self.with_cx(async |cx| cx.call(|| send(self)).await).await
     }
+}
+
+/// The partition of a stage.
+pub(crate) fn partition(app: &str, stage: &str) -> String {
+    format!("{app}/{stage}")
 }
 
 fn at_table(failure: AwsFailure) -> Error {

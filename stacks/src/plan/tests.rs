@@ -215,7 +215,7 @@ fn an_integration_that_is_gone_is_made_again_and_reaches_the_clients() {
         summary(&plan),
         [
             "create integration/on_message",
-            "update route/$default",
+            "update route-target/$default",
             "replace deployment/dev",
             "update stage/dev",
         ]
@@ -284,10 +284,11 @@ fn what_leaves_the_api_leaves_before_it_is_deployed() {
     let stray = Live { id: "r".into(), properties: BTreeMap::new(), outputs: Values::new(), owned: true };
     let observed = with(&deployed(&stack), at("route/old"), stray);
     let observed = drifted(&observed, "deployment/dev", "hash", json!("of the old routes"));
-    let plan = plan_of(&stack, &drifted(&observed, "route/ping", "target", json!("integrations/old")));
+    let plan =
+        plan_of(&stack, &drifted(&observed, "route-target/ping", "integration", json!("integrations/old")));
     let after = |name: &str| &plan.steps.iter().find(|step| step.resource == at(name)).unwrap().after;
     assert!(after("deployment/dev").contains(&at("route/old")));
-    assert!(after("route/old").contains(&at("route/ping")), "what stays may still use what goes");
+    assert!(after("route/old").contains(&at("route-target/ping")), "what stays may still use what goes");
     let graph =
         Graph::new(plan.steps.iter().map(|step| (step.resource.clone(), step.after.clone()))).unwrap();
     let order: Vec<&Address> = graph.order().collect();

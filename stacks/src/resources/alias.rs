@@ -6,12 +6,13 @@ use chat_functions::contract::Handler;
 use futures_util::future::{try_join, try_join_all};
 use serde_json::json;
 
-use super::{function, next_page, policy};
+use super::{function, log_group, next_page, policy};
 use crate::address::{Address, Kind};
 use crate::aws::Identity;
 use crate::call::{Cx, OrAbsent};
 use crate::error::Error;
 use crate::names::Scope;
+use crate::policy::Statement;
 use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
 
 pub(crate) const NAME: &str = "live";
@@ -23,6 +24,18 @@ pub(super) const KEPT_VERSIONS: usize = 4;
 pub(crate) struct Alias {
     pub(crate) scope: Scope,
     pub(crate) handler: Handler,
+}
+
+impl Alias {
+    /// Lets the handler's function invoke itself by this alias, if its code does so. An ARN with a qualifier allows
+    /// invocations by that one alone, so neither an older version nor other functions.
+    pub(crate) fn grant(&self, identity: &Identity) -> Option<Statement> {
+        self.handler.hands_over().then(|| Statement {
+            sid: "HandOver",
+            actions: vec!["lambda:InvokeFunction".to_owned()],
+            resources: Some(vec![arn(identity, &self.scope, self.handler)]),
+        })
+    }
 }
 
 pub(crate) fn address(part: &str) -> Address {
@@ -48,8 +61,10 @@ impl Resource for Alias {
     }
 
     fn needs(&self) -> Vec<Address> {
-        // The policy too, or the first invocation could be refused what it needs.
-        vec![function::address(self.handler.name()), policy::address_of(self.handler)]
+        let part = self.handler.name();
+        // Nothing is invoked but through an alias. By the first invocation the policy must be there, or what it needs
+        // would be refused, and the log group, or it would be made by whoever may, without tags and for ever.
+        vec![function::address(part), policy::address_of(self.handler), log_group::address(part)]
     }
 
     fn desired(&self, outputs: &Outputs) -> Desired {
@@ -179,12 +194,4 @@ pub(crate) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Option<(Address, 
         let outputs = Values::from([("function", name.clone())]);
         (address(part), Live { id: format!("{name}:{NAME}"), properties, outputs, owned: true })
     }))
-}
-
-pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
-    let function = live.outputs.get("function").cloned().unwrap_or_default();
-    cx.call(|| cx.aws.lambda.delete_alias().function_name(&function).name(NAME).send())
-        .await
-        .or_absent("ResourceNotFoundException")?;
-    Ok(())
 }

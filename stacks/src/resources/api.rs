@@ -14,7 +14,7 @@ use crate::aws::{Identity, sent_once};
 use crate::call::{Cx, OrAbsent};
 use crate::error::Error;
 use crate::names::Scope;
-use crate::observe::Found;
+use crate::observe::{Detail, Found};
 use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
 
 #[derive(Clone, Debug)]
@@ -129,12 +129,12 @@ fn outputs(id: Option<String>, endpoint: Option<String>) -> Values {
 }
 
 /// The API of the stage with all its parts, and others of the same tags, which only a run that was killed can leave.
-pub(super) async fn observe(cx: &Cx<'_>) -> Result<Found, Error> {
+pub(super) async fn observe(cx: &Cx<'_>, detail: Detail) -> Result<Found, Error> {
     let (mut apis, others): (Vec<Live>, Vec<Live>) = list(cx).await?.into_iter().partition(|live| live.owned);
     if apis.is_empty() {
-        return observe_untagged(cx, others).await;
+        return observe_untagged(cx, others, detail).await;
     }
-    let mut parts = try_join_all(apis.iter().map(|api| observe_parts(cx, &api.id))).await?;
+    let mut parts = try_join_all(apis.iter().map(|api| observe_parts(cx, &api.id, detail))).await?;
     // Should there be several, the one with the most parts is the one that serves.
     let serving = (0..apis.len()).max_by_key(|at| parts[*at].len());
     let Some(serving) = serving else { return Ok(Found::new()) };
@@ -146,12 +146,12 @@ pub(super) async fn observe(cx: &Cx<'_>) -> Result<Found, Error> {
 
 /// The API of our name without our tags. It may be ours all the same, and somebody has taken its tags away: making
 /// another one beside it would leave clients on the old one. So it is refused like anything that only has our name.
-async fn observe_untagged(cx: &Cx<'_>, apis: Vec<Live>) -> Result<Found, Error> {
+async fn observe_untagged(cx: &Cx<'_>, apis: Vec<Live>, detail: Detail) -> Result<Found, Error> {
     let name = json!(cx.scope.prefix());
     let Some(api) = apis.into_iter().find(|api| api.properties.get("name") == Some(&name)) else {
         return Ok(Found::new());
     };
-    let mut found = observe_parts(cx, &api.id).await?;
+    let mut found = observe_parts(cx, &api.id, detail).await?;
     found.push((address(cx.scope), api));
     found.iter_mut().for_each(|(_, live)| live.owned = false);
     Ok(found)
@@ -162,10 +162,10 @@ pub(super) fn duplicate(address: Address, id: &str) -> Address {
     Address { name: format!("{}#{id}", address.name), ..address }
 }
 
-async fn observe_parts(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
+async fn observe_parts(cx: &Cx<'_>, api: &str, detail: Detail) -> Result<Found, Error> {
     let (routes, integrations, authorizers, stages, deployments) = try_join5(
-        route::observe(cx, api),
-        integration::observe(cx, api),
+        route::observe(cx, api, detail),
+        integration::observe(cx, api, detail),
         authorizer::observe(cx, api),
         stage::observe(cx, api),
         deployment::list(cx, api),

@@ -18,10 +18,11 @@ use futures_util::future::try_join4;
 use serde_json::{Value, json};
 
 use super::undeclared::{UNDECLARED, Undeclared, some_text};
-use super::{alias, log_group, ownership, permission, require_owned, role, tag_map, tags_property};
+use super::{alias, ownership, permission, require_owned, role, tag_map, tags_property};
 use crate::address::{Address, Kind};
 use crate::artifact::Artifact;
 use crate::aws::Identity;
+use crate::building::Code;
 use crate::call::{Cx, OrAbsent};
 use crate::error::Error;
 use crate::names::Scope;
@@ -39,7 +40,7 @@ pub(crate) struct Function {
     pub(crate) scope: Scope,
     pub(crate) handler: Handler,
     pub(crate) identity: Identity,
-    pub(crate) artifact: Artifact,
+    pub(crate) code: Code,
     pub(crate) memory_mb: u32,
     pub(crate) timeout_s: u32,
     pub(crate) architecture: &'static str,
@@ -112,8 +113,7 @@ impl Resource for Function {
     }
 
     fn needs(&self) -> Vec<Address> {
-        // The log group first, or Lambda's first invocation could make one of its own.
-        let mut needs = vec![role::address(self.handler.name()), log_group::address(self.handler.name())];
+        let mut needs = vec![role::address(self.handler.name())];
         needs.extend(self.environment.values().filter_map(|variable| match variable {
             Variable::Known(_) => None,
             Variable::CallbackUrl { api } => Some(api.clone()),
@@ -123,7 +123,7 @@ impl Resource for Function {
 
     fn desired(&self, outputs: &Outputs) -> Desired {
         Desired::new()
-            .with(CODE, self.artifact.sha256())
+            .with_later(CODE, self.code.known().map(|artifact| artifact.sha256().to_owned()))
             .with("runtime", Runtime::Providedal2023.as_str())
             .with("handler", "bootstrap")
             .with("architecture", self.architecture)
@@ -143,9 +143,15 @@ impl Resource for Function {
     }
 
     async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
+        if self.code.known().is_none() {
+            cx.progress(WAITING_FOR_CODE);
+        }
+        let Some(artifact) = self.code.ready(cx.stop).await? else {
+            return Err(Error::Stopped { resource: self.address(), what: WAITING_FOR_CODE.to_owned() });
+        };
         let mut live = live.cloned();
         if live.is_none() {
-            match self.create(cx).await? {
+            match self.create(cx, &artifact).await? {
                 Some(version) => return Ok(self.outputs(version)),
                 None => live = Some(require_owned(cx, find(cx, self.handler.name()).await?)?),
             }
@@ -161,7 +167,7 @@ impl Resource for Function {
             self.update_configuration(cx, undeclared).await?;
         }
         if drifted(&["code_sha256", "architecture"]) {
-            version = Some(upload(cx, &self.name(), &self.artifact, self.architecture).await?);
+            version = Some(upload(cx, &self.name(), &artifact, self.architecture).await?);
         } else if reconfigured || drifted(&[PUBLISHED]) || version.is_none() {
             version = Some(self.publish(cx).await?);
         }
@@ -179,6 +185,8 @@ impl Resource for Function {
     }
 }
 
+const WAITING_FOR_CODE: &str = "waiting until the handlers are built";
+
 /// Whether the version that serves is what the function is now. It follows from others' properties: a rollback makes
 /// it false.
 pub(crate) const PUBLISHED: &str = "published";
@@ -192,8 +200,8 @@ impl Function {
     }
 
     /// The version it was published as, or nothing if there is such a function already.
-    async fn create(&self, cx: &Cx<'_>) -> Result<Option<String>, Error> {
-        let code = FunctionCode::builder().zip_file(Blob::new(self.artifact.zip())).build();
+    async fn create(&self, cx: &Cx<'_>, artifact: &Artifact) -> Result<Option<String>, Error> {
+        let code = FunctionCode::builder().zip_file(Blob::new(artifact.zip())).build();
         let created = cx
             .call(|| {
                 cx.aws

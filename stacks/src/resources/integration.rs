@@ -16,7 +16,7 @@ use crate::aws::{Identity, sent_once};
 use crate::call::{Cx, OrAbsent};
 use crate::error::Error;
 use crate::names::Scope;
-use crate::observe::Found;
+use crate::observe::{Detail, Found};
 use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
 
 /// What an integration has unless told otherwise, and the most it can have: aws-facts, quotas.
@@ -201,9 +201,9 @@ async fn list(cx: &Cx<'_>, api: &str) -> Result<Vec<Described>, Error> {
     }
 }
 
-/// The integrations with their responses. Of several with the same name the first by id has it; the others, and what
-/// has no name at all, get an address of their own and are not declared.
-pub(super) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
+/// The integrations with their responses, unless an outline is enough. Of several with the same name the first by id
+/// has it; the others, and what has no name at all, get an address of their own and are not declared.
+pub(super) async fn observe(cx: &Cx<'_>, api: &str, detail: Detail) -> Result<Found, Error> {
     let mut items = list(cx, api).await?;
     items.sort_by(|one, other| one.integration_id.cmp(&other.integration_id));
     let mut found: BTreeMap<Address, Live> = BTreeMap::new();
@@ -225,6 +225,9 @@ pub(super) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
         ]);
         let outputs = outputs(api, item.integration_id);
         found.insert(at, Live { id, properties, outputs, owned: true });
+    }
+    if detail == Detail::Outline {
+        return Ok(found.into_iter().collect());
     }
     // Only what does not proxy has responses.
     let responses = found.iter().filter(|(_, live)| live.properties.get("type") != Some(&json!("AWS_PROXY")));

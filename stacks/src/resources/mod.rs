@@ -13,6 +13,7 @@ pub(crate) mod policy;
 pub(crate) mod role;
 pub(crate) mod route;
 pub(crate) mod route_response;
+pub(crate) mod route_target;
 pub(crate) mod stage;
 pub(crate) mod table;
 mod undeclared;
@@ -27,16 +28,16 @@ use crate::address::Kind;
 use crate::call::Cx;
 use crate::error::Error;
 use crate::names::{APP_TAG, ENGINE_TAG, STAGE_TAG, Scope};
-use crate::observe::Found;
+use crate::observe::{Detail, Found};
 use crate::resource::Live;
 
 /// One observation for each part of the account that is looked into; they run at the same time.
-pub(crate) fn observers<'a>(cx: &'a Cx<'a>) -> Vec<BoxFuture<'a, Result<Found, Error>>> {
+pub(crate) fn observers<'a>(cx: &'a Cx<'a>, detail: Detail) -> Vec<BoxFuture<'a, Result<Found, Error>>> {
     vec![
         table::observe(cx).boxed(),
         log_group::observe(cx).boxed(),
         functions_and_roles(cx).boxed(),
-        api::observe(cx).boxed(),
+        api::observe(cx, detail).boxed(),
     ]
 }
 
@@ -71,7 +72,6 @@ pub(crate) async fn delete(cx: &Cx<'_>, kind: Kind, live: &Live) -> Result<(), E
         Kind::Role => role::delete(cx, live).await,
         Kind::Policy => policy::delete(cx, live).await,
         Kind::Function => function::delete(cx, live).await,
-        Kind::Alias => alias::delete(cx, live).await,
         Kind::Permission => permission::delete(cx, live).await,
         Kind::Api => api::delete(cx, live).await,
         Kind::Authorizer => authorizer::delete(cx, live).await,
@@ -81,6 +81,10 @@ pub(crate) async fn delete(cx: &Cx<'_>, kind: Kind, live: &Live) -> Result<(), E
         Kind::RouteResponse => route_response::delete(cx, live).await,
         Kind::Deployment => deployment::delete(cx, live).await,
         Kind::Stage => stage::delete(cx, live).await,
+        // A declared function has its alias and a declared route its target, so neither goes alone.
+        Kind::Alias | Kind::RouteTarget => {
+            Err(Error::bug(format!("{kind:?} {} is deleted without what it is part of", live.id)))
+        }
     }
 }
 

@@ -82,17 +82,19 @@ impl Resource for Permission {
     async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
         let address = self.address();
         let mut live = live.cloned();
-        // A moment after the answer the statement may still be overwritten by somebody else's, so it is read again.
         for _ in 0..5 {
             if cx.drifted(self, live.as_ref())?.is_empty() {
                 return Ok(Values::new());
             }
             // One at a time for each function: of parallel writes all but one are lost. terraform-provider-aws#789.
+            // Other runs are kept away by the stage's lock.
             let held = cx.locks.hold(&self.scope.function(self.handler)).await;
             if let Some(live) = &live {
                 delete(cx, live).await?;
             }
-            self.add(cx).await?;
+            if self.add(cx).await? {
+                return Ok(Values::new());
+            }
             drop(held);
             live = observe(cx, self.handler.name())
                 .await?
@@ -100,12 +102,13 @@ impl Resource for Permission {
                 .find(|(at, _)| *at == address)
                 .map(|(_, live)| live);
         }
-        Err(Error::Unhealthy { resource: address, what: "Lambda keeps losing the permission".to_owned() })
+        Err(Error::Unhealthy { resource: address, what: "somebody keeps changing the permission".to_owned() })
     }
 }
 
 impl Permission {
-    async fn add(&self, cx: &Cx<'_>) -> Result<(), Error> {
+    /// Whether it was added; otherwise there is one of this id, which may be another.
+    async fn add(&self, cx: &Cx<'_>) -> Result<bool, Error> {
         let source_arn = self.source_arn(&cx.outputs);
         let added = cx
             .call(|| {
@@ -122,9 +125,8 @@ impl Permission {
             })
             .await;
         match added {
-            Ok(_) => Ok(()),
-            // There is one of this id: whether it is the same is seen by reading it again.
-            Err(failure) if failure.is("ResourceConflictException") => Ok(()),
+            Ok(_) => Ok(true),
+            Err(failure) if failure.is("ResourceConflictException") => Ok(false),
             Err(failure) => Err(failure.into()),
         }
     }

@@ -89,10 +89,7 @@ impl Resource for Role {
         }
         let Some(live) = live else { return Err(Error::bug("no role to update")) };
         if drift.contains(&"attached") {
-            let attached = live.properties.get("attached").and_then(Value::as_array).into_iter().flatten();
-            for arn in attached.filter_map(Value::as_str) {
-                detach(cx, &name, arn).await?;
-            }
+            detach_all(cx, &name, &live).await?;
         }
         if drift.contains(&"boundary") {
             cx.call(|| cx.aws.iam.delete_role_permissions_boundary().role_name(&name).send())
@@ -115,10 +112,15 @@ async fn list_attached(cx: &Cx<'_>, role: &str) -> Result<Vec<String>, AwsFailur
     Ok(arns)
 }
 
-async fn detach(cx: &Cx<'_>, role: &str, arn: &str) -> Result<(), Error> {
-    cx.call(|| cx.aws.iam.detach_role_policy().role_name(role).policy_arn(arn).send())
-        .await
-        .or_absent("NoSuchEntity")?;
+/// Takes the managed policies off that were found on a role.
+async fn detach_all(cx: &Cx<'_>, role: &str, live: &Live) -> Result<(), Error> {
+    let attached = live.properties.get("attached").and_then(Value::as_array).into_iter().flatten();
+    let all = attached.filter_map(Value::as_str).map(|arn| async move {
+        cx.call(|| cx.aws.iam.detach_role_policy().role_name(role).policy_arn(arn).send())
+            .await
+            .or_absent("NoSuchEntity")
+    });
+    try_join_all(all).await?;
     Ok(())
 }
 
@@ -182,27 +184,10 @@ async fn find(cx: &Cx<'_>, name: &str) -> Result<Option<Live>, Error> {
     Ok(Some(Live { id: role.role_name.clone(), properties, outputs: outputs(Some(&role)), owned }))
 }
 
-/// Everything in and on a role goes before it: aws-facts, IAM.
+/// Everything on a role goes before it: aws-facts, IAM. Its policies are deleted as such.
 pub(super) async fn delete(cx: &Cx<'_>, live: &Live) -> Result<(), Error> {
     let name = &live.id;
-    let (inline, attached) = try_join(
-        async {
-            let answer = cx.call(|| cx.aws.iam.list_role_policies().role_name(name).send()).await;
-            answer.or_absent("NoSuchEntity")
-        },
-        list_attached(cx, name),
-    )
-    .await?;
-    let inline = inline.map(|answer| answer.policy_names).unwrap_or_default();
-    let deletions = inline.iter().map(|policy| async move {
-        cx.call(|| cx.aws.iam.delete_role_policy().role_name(name).policy_name(policy).send())
-            .await
-            .or_absent("NoSuchEntity")
-    });
-    try_join_all(deletions).await?;
-    for arn in &attached {
-        detach(cx, name, arn).await?;
-    }
+    detach_all(cx, name, live).await?;
     cx.call(|| cx.aws.iam.delete_role().role_name(name).send()).await.or_absent("NoSuchEntity")?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A route: which frames, or which of `$connect` and `$disconnect`, go to which integration.
+//! A route: which frames, or which of `$connect` and `$disconnect`, go somewhere. Where to is its
+//! [target](super::route_target).
 
 use async_trait::async_trait;
 use aws_sdk_apigatewayv2::types::{AuthorizationType, Route as Described};
@@ -6,18 +7,19 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 
 use super::undeclared::{UNDECLARED, Undeclared, some_text};
-use super::{api, authorizer, integration, next_page, route_response};
+use super::{api, authorizer, next_page, route_response, route_target};
 use crate::address::{Address, Kind};
 use crate::call::{Cx, OrAbsent};
 use crate::error::Error;
 use crate::names::Scope;
-use crate::observe::Found;
+use crate::observe::{Detail, Found};
 use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     pub(crate) scope: Scope,
     pub(crate) key: &'static str,
+    /// Where it leads. A template says so in the route; otherwise its target does.
     pub(crate) integration: &'static str,
     /// Only `$connect` can have one: aws-facts, behaviour.
     pub(crate) authorizer: Option<&'static str>,
@@ -34,10 +36,6 @@ pub(crate) fn address(key: &str) -> Address {
 }
 
 impl Route {
-    pub(crate) fn target(&self, outputs: &Outputs) -> Option<String> {
-        outputs.get(&integration::address(self.integration), "id").map(|id| format!("integrations/{id}"))
-    }
-
     pub(crate) fn authorizer_id<'a>(&self, outputs: &'a Outputs) -> Option<&'a str> {
         outputs.get(&authorizer::address(self.authorizer?), "id")
     }
@@ -58,14 +56,13 @@ impl Resource for Route {
     }
 
     fn needs(&self) -> Vec<Address> {
-        let mut needs = vec![api::address(&self.scope), integration::address(self.integration)];
+        let mut needs = vec![api::address(&self.scope)];
         needs.extend(self.authorizer.map(authorizer::address));
         needs
     }
 
     fn desired(&self, outputs: &Outputs) -> Desired {
         let desired = Desired::new()
-            .with_later("target", self.target(outputs))
             .with("authorization", self.authorization().as_str())
             .with("response_selection", json!(self.response_selection()))
             .with(UNDECLARED, Undeclared::none());
@@ -77,7 +74,6 @@ impl Resource for Route {
 
     async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
         let api = cx.output(&api::address(&self.scope), "id")?;
-        let target = self.target(&cx.outputs);
         let authorizer = self.authorizer_id(&cx.outputs);
         let mut live = live.cloned();
         if live.is_none() {
@@ -88,7 +84,6 @@ impl Resource for Route {
                         .create_route()
                         .api_id(api)
                         .route_key(self.key)
-                        .set_target(target.clone())
                         .authorization_type(self.authorization())
                         .set_authorizer_id(authorizer.map(str::to_owned))
                         .set_route_response_selection_expression(self.response_selection().map(str::to_owned))
@@ -117,7 +112,6 @@ impl Resource for Route {
                     .update_route()
                     .api_id(api)
                     .route_id(&live.id)
-                    .set_target(target.clone())
                     .authorization_type(self.authorization())
                     .set_authorizer_id(authorizer.map(str::to_owned))
                     // An empty one takes it away.
@@ -161,7 +155,6 @@ fn observed(api: &str, route: Described) -> Live {
     let authorization = route.authorization_type.unwrap_or(AuthorizationType::None);
     let mut properties = Properties::from([
         (UNDECLARED, undeclared.property()),
-        ("target", json!(route.target)),
         ("authorization", json!(authorization.as_str())),
         ("response_selection", json!(selection)),
     ]);
@@ -172,16 +165,20 @@ fn observed(api: &str, route: Described) -> Live {
     Live { id, properties, outputs: outputs(api, route.route_id), owned: true }
 }
 
-/// The routes with their responses.
-pub(super) async fn observe(cx: &Cx<'_>, api: &str) -> Result<Found, Error> {
-    let routes: Vec<(Address, Live)> = list(cx, api)
-        .await?
+/// The routes with their targets, and with their responses, unless an outline is enough.
+pub(super) async fn observe(cx: &Cx<'_>, api: &str, detail: Detail) -> Result<Found, Error> {
+    let listed = list(cx, api).await?;
+    let targets: Found = listed.iter().filter_map(|route| route_target::observed(api, route)).collect();
+    let routes: Found = listed
         .into_iter()
         .map(|route| (address(route.route_key().unwrap_or_default()), observed(api, route)))
         .collect();
+    if detail == Detail::Outline {
+        return Ok([routes, targets].concat());
+    }
     let responses = routes.iter().map(|(at, live)| route_response::observe(cx, api, at, &live.id));
     let responses = try_join_all(responses).await?.concat();
-    Ok([routes, responses].concat())
+    Ok([routes, targets, responses].concat())
 }
 
 /// Takes its responses along.

@@ -24,7 +24,7 @@ pub(crate) struct Stage {
     /// Requests a second, on average and at once.
     pub(crate) throttling_rate: u32,
     pub(crate) throttling_burst: u32,
-    /// What must work before clients are let in: aliases and permissions.
+    /// What must work before clients get to another deployment: permissions, and with them the aliases that they are on.
     pub(crate) behind: Vec<Address>,
 }
 
@@ -52,9 +52,11 @@ impl Resource for Stage {
     }
 
     fn needs(&self) -> Vec<Address> {
-        let mut needs = vec![api::address(&self.scope), deployment::address(&self.scope)];
-        needs.extend(self.behind.iter().cloned());
-        needs
+        vec![api::address(&self.scope), deployment::address(&self.scope)]
+    }
+
+    fn needs_to_serve(&self) -> Vec<Address> {
+        self.behind.clone()
     }
 
     fn desired(&self, outputs: &Outputs) -> Desired {

@@ -15,7 +15,7 @@ cargo xtask <COMMAND>
   steps                               list the checks of `test`
   docs --check                        check links and commands in the documentation
   bench [ARGS…]                       compare with the peer and print the table (see tests/README.md)
-  deploy-bench [ARGS…]                measure deploys at several latencies and print the table
+  deploy-bench [ARGS…]                compare deploys with those of other tools at several latencies (the same)
 ";
 
 fn main() -> ExitCode {

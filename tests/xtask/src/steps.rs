@@ -132,6 +132,13 @@ fn build_chatctl(root: &Path) -> Result<(), String> {
 fn cargo(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     scrub(&mut command);
+    // Of the cargo that runs this program. Another one that sees them builds some crates, and all that use them, again.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|left| name.starts_with(left)) {
+            command.env_remove(name);
+        }
+    }
     command.current_dir(root);
     command
 }

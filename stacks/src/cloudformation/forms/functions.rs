@@ -4,6 +4,7 @@ use aws_sdk_lambda::types::Runtime;
 use serde_json::{Value, json};
 
 use super::{Declared, Form, Part, tag_list};
+use crate::artifact::Artifact;
 use crate::cloudformation::logical_id::logical_id;
 use crate::cloudformation::reference;
 use crate::cloudformation::template::{Synth, digest};
@@ -69,6 +70,8 @@ impl Form for Function {
     fn form(&self, synth: &Synth<'_>) -> Declared {
         let id = logical_id(&self.address());
         let role = role::address(self.handler.name());
+        // Templates are made of packed code only.
+        let artifact = self.code.known();
         let function = Part::new(
             id.clone(),
             "AWS::Lambda::Function",
@@ -82,7 +85,7 @@ impl Form for Function {
                 "Timeout": self.timeout_s,
                 "Role": synth.output(&role, "arn"),
                 "Environment": { "Variables": self.environment(synth.outputs()) },
-                "Code": { "S3Bucket": synth.bucket(), "S3Key": self.artifact.key() },
+                "Code": { "S3Bucket": synth.bucket(), "S3Key": artifact.as_ref().map(Artifact::key) },
                 "Tags": tag_list(&self.scope),
             }),
         )
@@ -101,7 +104,7 @@ impl Form for Function {
         let version = Part::new(
             format!("{}{}", id.replacen("Function", "Version", 1), digest(&json!(versioned))),
             "AWS::Lambda::Version",
-            json!({ "FunctionName": reference::to(&id), "CodeSha256": self.artifact.sha256() }),
+            json!({ "FunctionName": reference::to(&id), "CodeSha256": artifact.as_ref().map(Artifact::sha256) }),
         );
         let outputs = [
             ("name", reference::to(&id)),

@@ -6,7 +6,7 @@ use super::{Declared, Form, Part, tag_map};
 use crate::cloudformation::logical_id::logical_id;
 use crate::cloudformation::reference;
 use crate::cloudformation::template::Synth;
-use crate::resource::Resource;
+use crate::resource::{Resource, Values};
 use crate::resources::api::{self, Api};
 use crate::resources::authorizer::Authorizer;
 use crate::resources::deployment::{self, Deployment};
@@ -14,6 +14,7 @@ use crate::resources::integration::{self, Integration};
 use crate::resources::integration_response::{self, IntegrationResponse};
 use crate::resources::route::{self, Route};
 use crate::resources::route_response::RouteResponse;
+use crate::resources::route_target::{self, RouteTarget};
 use crate::resources::stage::Stage;
 
 impl Form for Api {
@@ -94,6 +95,7 @@ impl Form for IntegrationResponse {
 impl Form for Route {
     fn form(&self, synth: &Synth<'_>) -> Declared {
         let id = logical_id(&self.address());
+        let integration = reference::to(&logical_id(&integration::address(self.integration)));
         let own = reference::to(&id);
         Part::new(
             id,
@@ -101,13 +103,20 @@ impl Form for Route {
             json!({
                 "ApiId": synth.output(&api::address(&self.scope), "id"),
                 "RouteKey": self.key,
-                "Target": self.target(synth.outputs()),
+                "Target": route_target::of_integration(&integration),
                 "AuthorizationType": self.authorization().as_str(),
                 "AuthorizerId": self.authorizer_id(synth.outputs()),
                 "RouteResponseSelectionExpression": self.response_selection(),
             }),
         )
         .declared([("id", own)])
+    }
+}
+
+/// Part of the route.
+impl Form for RouteTarget {
+    fn form(&self, _: &Synth<'_>) -> Declared {
+        Declared { parts: Vec::new(), outputs: Values::new() }
     }
 }
 
