@@ -78,6 +78,9 @@ const HANDLERS: [&str; 3] = ["connect", "disconnect", "on_message"];
 /// What is measured, in this order, each beginning where the one before ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
+    /// Into an account in which the tool was never used: ours makes its ledger. What others need beforehand, such as a
+    /// bucket, they are given.
+    FirstOfAccount,
     First,
     NoOp,
     OneFunction,
@@ -85,10 +88,11 @@ enum Act {
 }
 
 impl Act {
-    const ALL: [Self; 4] = [Self::First, Self::NoOp, Self::OneFunction, Self::Destroy];
+    const ALL: [Self; 5] = [Self::FirstOfAccount, Self::First, Self::NoOp, Self::OneFunction, Self::Destroy];
 
     const fn name(self) -> &'static str {
         match self {
+            Self::FirstOfAccount => "first deploy of an account",
             Self::First => "first deploy",
             Self::NoOp => "no-op",
             Self::OneFunction => "one function changed",
@@ -217,9 +221,9 @@ async fn peers(
     Ok(all)
 }
 
-fn trace_if(wanted: bool, name: &str, samples: &[Sample]) {
+fn trace_if(wanted: bool, name: &str, samples: &[(Act, Sample)]) {
     if wanted {
-        for (act, sample) in Act::ALL.into_iter().zip(samples) {
+        for (act, sample) in samples {
             print_calls(&format!("{name}, {}", act.name()), sample);
         }
     }

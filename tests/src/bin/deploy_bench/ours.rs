@@ -47,11 +47,14 @@ pub(crate) fn build(root: &Path) -> Result<()> {
 }
 
 /// Every act once, on a cloud and a project of their own.
-pub(crate) async fn run(root: &Path, latency: Duration) -> Result<Vec<Sample>> {
+pub(crate) async fn run(root: &Path, latency: Duration) -> Result<Vec<(Act, Sample)>> {
     let bench = Bench::start(root, Surroundings { latency, region: false, own_limit: false }).await?;
     let mut samples = Vec::new();
     for act in Act::ALL {
-        samples.push(bench.act(act).await?);
+        samples.push((act, bench.act(act).await?));
+        if act == Act::FirstOfAccount {
+            bench.act(Act::Destroy).await?;
+        }
     }
     bench.end().await;
     Ok(samples)
@@ -105,7 +108,7 @@ impl Bench {
         let verb: &[&str] = match act {
             Act::Destroy => &["destroy"],
             Act::OneFunction => &["deploy", "--only-code"],
-            Act::First | Act::NoOp => &["deploy"],
+            Act::FirstOfAccount | Act::First | Act::NoOp => &["deploy"],
         };
         // Whoever comes within seconds of another run observes twice, in case that was still at work.
         tokio::time::sleep(SETTLE).await;

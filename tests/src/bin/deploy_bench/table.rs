@@ -18,17 +18,16 @@ impl Series {
         Self { name, tool, samples: vec![vec![Vec::new(); LATENCIES_MS.len()]; Act::ALL.len()] }
     }
 
-    /// Takes a run in: its acts in their order.
-    pub(crate) fn add(&mut self, latency: usize, samples: Vec<Sample>) {
-        for (act, sample) in self.samples.iter_mut().zip(samples) {
-            act[latency].push(sample);
+    /// Takes a run in.
+    pub(crate) fn add(&mut self, latency: usize, samples: Vec<(Act, Sample)>) {
+        for (act, sample) in samples {
+            self.samples[act as usize][latency].push(sample);
         }
     }
 
     /// The sample in the middle by wall time.
     fn median(&self, act: Act, latency: usize) -> Option<&Sample> {
-        let place = Act::ALL.iter().position(|other| *other == act)?;
-        let mut sorted: Vec<&Sample> = self.samples[place][latency].iter().collect();
+        let mut sorted: Vec<&Sample> = self.samples[act as usize][latency].iter().collect();
         sorted.sort_by_key(|sample| sample.cost.wall);
         sorted.get(sorted.len() / 2).copied()
     }
@@ -50,7 +49,7 @@ impl Series {
 /// The depth that we should have at most.
 const fn depth_goal(act: Act) -> u32 {
     match act {
-        Act::First => 8,
+        Act::FirstOfAccount | Act::First => 8,
         Act::NoOp => 3,
         Act::OneFunction => 6,
         Act::Destroy => 5,

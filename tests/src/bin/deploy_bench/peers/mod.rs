@@ -27,7 +27,7 @@ pub(crate) async fn run(
     moto: &Moto,
     tool: Tool,
     latency: Duration,
-) -> Result<Vec<Sample>> {
+) -> Result<Vec<(Act, Sample)>> {
     moto.reset().await?;
     let proxy = Proxy::start(moto.authority().to_owned(), Behind::Moto)
         .await
@@ -43,13 +43,13 @@ pub(crate) async fn run(
     }
     proxy.delay(latency);
     let mut samples = Vec::new();
-    for act in Act::ALL {
+    for act in Act::ALL.into_iter().filter(|act| *act != Act::FirstOfAccount) {
         if act == Act::OneFunction {
             crate::change(&project.place.path().join("handlers/on_message/bootstrap"))?;
         }
         proxy.measure();
         let cost = measure::run(project.command(&proxy, tool.args(act)), &project.log()).await?;
-        samples.push(Sample { cost, counted: proxy.measure() });
+        samples.push((act, Sample { cost, counted: proxy.measure() }));
     }
     Ok(samples)
 }
