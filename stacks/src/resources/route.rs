@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 
 use super::undeclared::{UNDECLARED, Undeclared, some_text};
-use super::{api, authorizer, next_page, route_response, route_target};
+use super::{api, authorizer, integration, next_page, route_response, route_target};
 use crate::address::{Address, Kind};
 use crate::call::{Cx, OrAbsent};
 use crate::error::Error;
@@ -30,6 +30,9 @@ pub(crate) struct Route {
 /// The only key that a route response can have, and so the only value of the expression that selects one.
 /// Source: <https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-selection-expressions.html>
 pub(crate) const RESPONSE_KEY: &str = "$default";
+
+/// The output that tells the target which a route was made with, for whoever would set it otherwise.
+pub(super) const MADE_WITH: &str = "made_with";
 
 pub(crate) fn address(key: &str) -> Address {
     Address::new(Kind::Route, key)
@@ -57,7 +60,10 @@ impl Resource for Route {
 
     fn needs(&self) -> Vec<Address> {
         let mut needs = vec![api::address(&self.scope)];
-        needs.extend(self.authorizer.map(authorizer::address));
+        if let Some(authorizer) = self.authorizer {
+            // They are made at the same time, so a route that has to wait for the one gets the other with it.
+            needs.extend([authorizer::address(authorizer), integration::address(self.integration)]);
+        }
         needs
     }
 
@@ -75,6 +81,7 @@ impl Resource for Route {
     async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
         let api = cx.output(&api::address(&self.scope), "id")?;
         let authorizer = self.authorizer_id(&cx.outputs);
+        let target = authorizer.and_then(|_| route_target::known(self.integration, &cx.outputs));
         let mut live = live.cloned();
         if live.is_none() {
             let created = cx
@@ -84,6 +91,7 @@ impl Resource for Route {
                         .create_route()
                         .api_id(api)
                         .route_key(self.key)
+                        .set_target(target.clone())
                         .authorization_type(self.authorization())
                         .set_authorizer_id(authorizer.map(str::to_owned))
                         .set_route_response_selection_expression(self.response_selection().map(str::to_owned))
@@ -91,7 +99,11 @@ impl Resource for Route {
                 })
                 .await;
             match created {
-                Ok(answer) => return Ok(outputs(api, answer.route_id)),
+                Ok(answer) => {
+                    let mut outputs = outputs(api, answer.route_id);
+                    outputs.extend(target.map(|target| (MADE_WITH, target)));
+                    return Ok(outputs);
+                }
                 // Keys are unique in an API: the answer of an earlier attempt was lost. aws-facts, API Gateway 9.
                 Err(failure) if failure.is("ConflictException") => {
                     let found =

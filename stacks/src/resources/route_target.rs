@@ -33,6 +33,11 @@ pub(super) fn address(route: &str) -> Address {
     Address::new(Kind::RouteTarget, route)
 }
 
+/// The target, as soon as its integration is there.
+pub(super) fn known(integration: &str, outputs: &Outputs) -> Option<String> {
+    outputs.get(&integration::address(integration), "id").map(of_integration)
+}
+
 /// How a route names the integration with this id.
 pub(crate) fn of_integration(id: &str) -> String {
     format!("integrations/{id}")
@@ -49,8 +54,7 @@ impl Resource for RouteTarget {
     }
 
     fn desired(&self, outputs: &Outputs) -> Desired {
-        let integration = outputs.get(&integration::address(self.integration), "id");
-        Desired::new().with_later("integration", integration.map(of_integration))
+        Desired::new().with_later("integration", known(self.integration, outputs))
     }
 
     async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
@@ -60,6 +64,9 @@ impl Resource for RouteTarget {
         let api = cx.output(&api::address(&self.scope), "id")?;
         let route = cx.output(&route::address(self.route), "id")?;
         let target = of_integration(cx.output(&integration::address(self.integration), "id")?);
+        if cx.outputs.get(&route::address(self.route), route::MADE_WITH) == Some(&target) {
+            return Ok(Values::new());
+        }
         cx.gateway(|| cx.aws.apigateway.update_route().api_id(api).route_id(route).target(&target).send())
             .await?;
         Ok(Values::new())
