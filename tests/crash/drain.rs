@@ -137,7 +137,9 @@ async fn an_answer_that_does_not_come_is_not_waited_for() {
     assert_eq!(ended.status.code(), Some(130), "{text}");
     assert!(took < GRANTED, "{took:?}\n{text}");
     assert!(text.contains("api/chat not created: the run was stopped while it was in work"), "{text}");
-    assert!(text.contains("given up while in work: api/chat"), "{text}");
+    // A function may still have been waiting for its code.
+    let given_up = text.lines().find_map(|line| line.split("given up while in work: ").nth(1));
+    assert!(given_up.is_some_and(|given_up| given_up.contains("api/chat")), "{text}");
     stage.goes_on().await;
 }
 
@@ -181,7 +183,7 @@ async fn a_second_signal_ends_it_at_once() {
     let stage = Stage::new(|_| {}).await;
     stage.cloud.faults().set([Rule::every("apigateway:CreateApi", Fault::Hold { worked: true })]);
     let mut child = stage.deploy();
-    let said = said(&mut child, "stopping after api/chat");
+    let said = said(&mut child, "stopping after ");
     stage.called("apigateway", "CreateApi", 1).await;
     signal(&child, Signal::INT);
     said.await.expect("the first signal is answered");
