@@ -75,7 +75,7 @@ impl DynamoDb {
     }
 
     pub(crate) fn call(&self, operation: &str, targets: Targets, call: &Call) -> Result<Reply, AwsError> {
-        let body: &[u8] = targets.rewritten.as_deref().unwrap_or(&call.body);
+        let body = targets.body(&call.body);
         let engine = &self.engine;
         for table in targets.tables().filter(|table| self.cx.faults.table_creating(table)) {
             creating::refuse(operation, table)?;

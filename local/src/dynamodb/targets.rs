@@ -17,7 +17,7 @@ use crate::iam::Iam;
 pub(crate) struct Targets {
     targets: Vec<Target>,
     /// The request with names of tables in place of ARNs, if it had any.
-    pub(super) rewritten: Option<Vec<u8>>,
+    rewritten: Option<Vec<u8>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -93,6 +93,11 @@ impl Targets {
         Ok(Self { targets, rewritten: if arns { Some(rewrite(body)?) } else { None } })
     }
 
+    /// The request as the engine reads it: where it names tables by ARN, what it is about would be missed otherwise.
+    pub(super) fn body<'a>(&'a self, as_sent: &'a [u8]) -> &'a [u8] {
+        self.rewritten.as_deref().unwrap_or(as_sent)
+    }
+
     pub(super) fn first_table(&self) -> &str {
         self.targets.first().map_or("", |target| &target.table)
     }
@@ -124,7 +129,7 @@ impl Targets {
             let given = |key: &str| {
                 (key == "dynamodb:leadingkeys").then(|| {
                     let hash_key = (asked.hash_key)(table);
-                    leading_keys::of(operation, &action, table, hash_key.as_deref(), asked.body)
+                    leading_keys::of(operation, &action, table, hash_key.as_deref(), self.body(asked.body))
                 })
             };
             iam.authorize_with(who, &action, &resource, &given)?;

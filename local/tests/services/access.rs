@@ -1,6 +1,6 @@
 //! IAM is enforced: a session may do what the policies of its role say and nothing else.
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, Put, PutRequest, TransactWriteItem, WriteRequest};
 
 use crate::caller::{Caller, cloud, create_table, refusal};
 
@@ -135,5 +135,37 @@ async fn documents_read_back_encoded_and_policies_keep_a_role_from_being_deleted
     iam.delete_role_policy().role_name("kept").policy_name("p").send().await.unwrap();
     delete().await.unwrap();
     assert_eq!(refusal(delete().await).0, "NoSuchEntity");
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_condition_on_leading_keys_holds_however_the_table_is_named() {
+    const OWN: &str = r#"{"Effect":"Allow","Action":"dynamodb:*Item","Resource":"*",
+        "Condition":{"ForAllValues:StringEquals":{"dynamodb:LeadingKeys":["mine"]}}}"#;
+    let cloud = cloud().await;
+    let owner = Caller::owner(&cloud);
+    create_table(&owner, "things").await;
+    owner.create_role("limited", OWN).await;
+    let dynamodb = owner.assume("limited").await.dynamodb();
+    let key = |value: &str| AttributeValue::S(value.to_owned());
+    for table in ["things", "arn:aws:dynamodb:us-east-1:000000000000:table/things"] {
+        let put = |value| dynamodb.put_item().table_name(table).item("k", key(value)).send();
+        put("mine").await.unwrap();
+        assert_eq!(refusal(put("theirs").await).0, "AccessDeniedException", "{table}");
+        let transact = |value| {
+            let put = Put::builder().table_name(table).item("k", key(value)).build().unwrap();
+            let items = TransactWriteItem::builder().put(put).build();
+            dynamodb.transact_write_items().transact_items(items).send()
+        };
+        transact("mine").await.unwrap();
+        assert_eq!(refusal(transact("theirs").await).0, "AccessDeniedException", "{table}");
+        let write = |value| {
+            let put = PutRequest::builder().item("k", key(value)).build().unwrap();
+            let request = WriteRequest::builder().put_request(put).build();
+            dynamodb.batch_write_item().request_items(table, vec![request]).send()
+        };
+        write("mine").await.unwrap();
+        assert_eq!(refusal(write("theirs").await).0, "AccessDeniedException", "{table}");
+    }
     cloud.shutdown().await;
 }
