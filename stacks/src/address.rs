@@ -88,11 +88,19 @@ impl Address {
         Self { kind, name: name.into() }
     }
 
+    /// The name of what it is part of: `connect` of `permission/connect/authorizer`. What is part of a route or an
+    /// integration is called exactly like that, and whoever made one may have put a slash into its name.
+    pub(crate) fn owner(&self) -> &str {
+        match self.kind {
+            Kind::RouteTarget | Kind::RouteResponse | Kind::IntegrationResponse => &self.name,
+            _ => self.name.split('/').next().unwrap_or_default(),
+        }
+    }
+
     /// What it belongs to, for showing a stage as a tree: a function's role, log group and permissions below the
     /// function, everything that clients meet below the API.
     pub fn parent(&self, scope: &Scope) -> Option<Self> {
-        // `connect/authorizer` belongs to `connect`.
-        let owner = self.name.split('/').next().unwrap_or_default();
+        let owner = self.owner();
         Some(match self.kind {
             Kind::Table | Kind::Function | Kind::Api => return None,
             Kind::LogGroup | Kind::Role | Kind::Alias | Kind::Permission => Self::new(Kind::Function, owner),

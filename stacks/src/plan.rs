@@ -311,7 +311,7 @@ fn remove_before_deployment(steps: &mut [Step]) {
 fn goes_before(first: &Address, second: &Address) -> bool {
     match (first.kind, second.kind) {
         (Kind::Stage, Kind::Deployment) | (Kind::Route, Kind::Integration | Kind::Authorizer) => true,
-        (Kind::Policy, Kind::Role) => owner(first) == second.name,
+        (Kind::Policy, Kind::Role) => first.owner() == second.name,
         (Kind::Function, Kind::Role | Kind::LogGroup) => first.name == second.name,
         _ => false,
     }
@@ -319,7 +319,7 @@ fn goes_before(first: &Address, second: &Address) -> bool {
 
 /// What takes a resource along when it is deleted, if that is deleted too.
 fn container(address: &Address, doomed: &BTreeMap<&Address, &Live>) -> Option<Address> {
-    let owner = owner(address);
+    let owner = address.owner();
     let named = |kind, name: &str| {
         let container = Address::new(kind, name);
         doomed.contains_key(&container).then_some(container)
@@ -338,11 +338,6 @@ fn container(address: &Address, doomed: &BTreeMap<&Address, &Live>) -> Option<Ad
         Kind::IntegrationResponse => api().or_else(|| named(Kind::Integration, owner)),
         Kind::RouteTarget | Kind::RouteResponse => api().or_else(|| named(Kind::Route, owner)),
     }
-}
-
-/// The name of what a part belongs to: `connect` of `permission/connect/authorizer`.
-fn owner(address: &Address) -> &str {
-    address.name.split('/').next().unwrap_or_default()
 }
 
 #[cfg(test)]
