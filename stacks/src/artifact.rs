@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,10 +21,10 @@ pub type Artifacts = BTreeMap<Handler, Artifact>;
 /// Lambda refuses larger uploads by API: aws-facts, quotas.
 const MAX_ZIP_BYTES: usize = 50 * 1024 * 1024;
 
-/// A packed handler.
+/// A packed handler. Clones share the zip.
 #[derive(Clone)]
 pub struct Artifact {
-    zip: Vec<u8>,
+    zip: Arc<[u8]>,
     sha256: String,
 }
 
@@ -45,8 +46,7 @@ impl Artifact {
             );
             return Err(Error::Artifact { what });
         }
-        let sha256 = STANDARD.encode(Sha256::digest(&zip));
-        Ok(Self { zip, sha256 })
+        Ok(Self::packed(zip))
     }
 
     /// Packs the binary at `path`.
@@ -60,7 +60,7 @@ impl Artifact {
     /// A zip that an earlier [`pack`](Self::pack) made.
     pub fn packed(zip: Vec<u8>) -> Self {
         let sha256 = STANDARD.encode(Sha256::digest(&zip));
-        Self { zip, sha256 }
+        Self { zip: zip.into(), sha256 }
     }
 
     pub fn zip(&self) -> &[u8] {

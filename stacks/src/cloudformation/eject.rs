@@ -111,7 +111,7 @@ fn identifier(
     let alias = |part: &str| {
         format!("{}:{}", crate::resources::function::arn(identity, &scope.named(part)), alias::NAME)
     };
-    let part = entry.address.name.split('/').next().unwrap_or_default();
+    let part = entry.address.owner();
     let pairs = match entry.kind {
         "AWS::DynamoDB::Table" => vec![("TableName", own)],
         "AWS::Logs::LogGroup" => vec![("LogGroupName", own)],

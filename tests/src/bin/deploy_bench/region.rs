@@ -31,9 +31,7 @@ const CREATE_FUNCTION: &str = "POST /2015-03-31/functions";
 
 /// A deploy with the waits and one without.
 struct Pair {
-    what: &'static str,
-    /// Whether the account has no ledger yet.
-    without_ledger: bool,
+    act: Act,
     paced: Sample,
     plain: Sample,
 }
@@ -44,25 +42,15 @@ pub(crate) async fn run(root: &Path, trace: bool) -> Result<()> {
     eprintln!("deploy_bench: deploying at the pace of a region, twice");
     let [paced_first, paced_again] = deploys(root, true).await?;
     let pairs = [
-        Pair {
-            what: "first deploy of an account",
-            without_ledger: true,
-            paced: paced_first,
-            plain: plain_first,
-        },
-        Pair {
-            what: "first deploy, ledger there",
-            without_ledger: false,
-            paced: paced_again,
-            plain: plain_again,
-        },
+        Pair { act: Act::FirstOfAccount, paced: paced_first, plain: plain_first },
+        Pair { act: Act::First, paced: paced_again, plain: plain_again },
     ];
     let mut text = String::from(
         "| what | took | without waits | waits | critical path | times | goal | reached |\n\
          |---|---|---|---|---|---|---|---|\n",
     );
     for pair in pairs.iter().filter(|_| trace) {
-        crate::print_calls(pair.what, &pair.paced);
+        crate::print_calls(pair.act.name(), &pair.paced);
     }
     for pair in &pairs {
         pair.row(&mut text);
@@ -78,7 +66,7 @@ pub(crate) async fn run(root: &Path, trace: bool) -> Result<()> {
 async fn deploys(root: &Path, region: bool) -> Result<[Sample; 2]> {
     let around = Surroundings { latency: LATENCY, region, own_limit: true };
     let bench = Bench::start(root, around).await?;
-    let first = bench.act(Act::First).await?;
+    let first = bench.act(Act::FirstOfAccount).await?;
     bench.act(Act::Destroy).await?;
     let again = bench.act(Act::First).await?;
     bench.end().await;
@@ -90,7 +78,7 @@ impl Pair {
     fn waits(&self) -> Duration {
         let gateway = self.plain.counted.calls.iter().filter(|call| call.name.contains(" /v2/")).count();
         let beyond = u32::try_from(gateway.saturating_sub(BURST)).unwrap_or(u32::MAX);
-        let ledger = if self.without_ledger { TABLE } else { Duration::ZERO };
+        let ledger = if self.act == Act::FirstOfAccount { TABLE } else { Duration::ZERO };
         ledger + ROLE.max(TABLE).max(FURTHER * beyond)
     }
 
@@ -101,7 +89,7 @@ impl Pair {
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {times:.2} | ≤ {GOAL} | {} |",
-            self.what,
+            self.act.name(),
             seconds(self.paced.cost.wall),
             seconds(self.plain.cost.wall),
             seconds(self.waits()),
@@ -114,7 +102,7 @@ impl Pair {
     fn whereabouts(&self, text: &mut String) {
         let calls = Calls(&self.paced.counted);
         let wall = self.paced.cost.wall;
-        let _ = writeln!(text, "\n{}: where its {} went", self.what, seconds(wall));
+        let _ = writeln!(text, "\n{}: where its {} went", self.act.name(), seconds(wall));
         let mut line = |what: &str, value: String| {
             let _ = writeln!(text, "- {what}: {value}");
         };
