@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -16,6 +17,10 @@ use super::output::{self, Destination, Mark};
 use super::pool::{Due, Ending, Pool};
 use super::runtime_api;
 use crate::iam::SessionCredentials;
+
+/// How long a program may be busy before it counts as broken, and how often that is looked at.
+const BUSY_FOR: Duration = Duration::from_secs(2);
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
 
 /// Starts the process for a place that the pool has reserved. Whatever becomes of it, the pool is told.
 pub(super) fn start(pool: &Arc<Pool>, id: u64, wake: Arc<Notify>) {
@@ -39,27 +44,49 @@ pub(super) fn start(pool: &Arc<Pool>, id: u64, wake: Arc<Notify>) {
         stream: stream_name(&pool.spec.version),
         principal: credentials.principal.clone(),
     });
-    let spawned = listen().and_then(|(listener, address)| {
-        let group = pool.host.watchdog.group()?;
-        let child = command(pool, &credentials, &to.stream, address, group).spawn()?;
-        Ok((listener, child))
-    });
-    match spawned {
-        Ok((listener, mut child)) => {
-            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-            let _ = marks.send(Mark::Line(format!(
-                "INIT_START Runtime Version: provided.local\tRuntime Version ARN: arn:aws:lambda:{}::runtime:local",
-                pool.host.cx.region
-            )));
-            tokio::spawn(output::pump(pool.host.sink.clone(), to, child.id(), stdout, stderr, lines));
-            let api =
-                AbortOnDropHandle::new(tokio::spawn(runtime_api::serve(Arc::clone(pool), id, listener)));
-            tokio::spawn(supervise(Arc::clone(pool), id, wake, child, api));
+    let pool = Arc::clone(pool);
+    tokio::spawn(async move {
+        match spawn(&pool, &credentials, &to.stream).await {
+            Ok((listener, mut child)) => {
+                let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+                let _ = marks.send(Mark::Line(format!(
+                    "INIT_START Runtime Version: provided.local\tRuntime Version ARN: arn:aws:lambda:{}::runtime:local",
+                    pool.host.cx.region
+                )));
+                tokio::spawn(output::pump(pool.host.sink.clone(), to, child.id(), stdout, stderr, lines));
+                let api = runtime_api::serve(Arc::clone(&pool), id, listener);
+                let api = AbortOnDropHandle::new(tokio::spawn(api));
+                supervise(pool, id, wake, child, api).await;
+            }
+            Err(error) => {
+                tokio::spawn(output::pump(pool.host.sink.clone(), to, None, None, None, lines));
+                let (ending, hint) = could_not_start(&pool.spec.code.path, &error);
+                pool.gone(id, ending, hint);
+            }
         }
-        Err(error) => {
-            tokio::spawn(output::pump(pool.host.sink.clone(), to, None, None, None, lines));
-            let (ending, hint) = could_not_start(&pool.spec.code.path, &error);
-            pool.gone(id, ending, hint);
+    });
+}
+
+/// The process and what it talks to.
+///
+/// A program that was written a moment ago may be "busy": whatever this process starts at the same time holds all open
+/// files until it has become another program, that of the writer too. It passes in milliseconds
+/// (<https://github.com/rust-lang/rust/issues/114554>).
+async fn spawn(
+    pool: &Pool,
+    credentials: &SessionCredentials,
+    stream: &str,
+) -> io::Result<(TcpListener, Child)> {
+    let (listener, address) = listen()?;
+    let group = pool.host.watchdog.group()?;
+    let mut command = command(pool, credentials, stream, address, group);
+    let patience = Instant::now() + BUSY_FOR;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < patience => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            spawned => return spawned.map(|child| (listener, child)),
         }
     }
 }

@@ -143,6 +143,30 @@ async fn environments_without_work_are_reaped() {
 }
 
 #[tokio::test]
+async fn a_program_that_somebody_still_writes_to_is_waited_for() {
+    let cloud = cloud().await;
+    let owner = Caller::owner(&cloud);
+    create_function(&owner, 10).await;
+    let first = pid(&owner).await;
+    invoke(&owner, json!({"do": "crash"})).await;
+    until_gone(first).await;
+    let function = owner.lambda().get_function().function_name(FUNCTION).send().await.unwrap();
+    let location = function.code.and_then(|code| code.location).unwrap();
+    let bootstrap = Path::new(location.strip_prefix("file://").unwrap()).join("bootstrap");
+    let writer = std::fs::OpenOptions::new().append(true).open(&bootstrap).unwrap();
+    let busy = Command::new(&bootstrap).spawn().map(drop).unwrap_err();
+    assert_eq!(busy.kind(), std::io::ErrorKind::ExecutableFileBusy);
+
+    let (second, ()) = tokio::join!(pid(&owner), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(writer);
+    });
+
+    assert_ne!(second, first);
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
 async fn no_process_outlives_a_cloud_that_was_killed() {
     let mut child = Command::new(example("cloud")).arg("0").stdout(Stdio::piped()).spawn().unwrap();
     let mut endpoint = String::new();
