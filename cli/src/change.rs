@@ -8,9 +8,12 @@ use chat_stacks::ledger::{Applied, Changes, Ledger, Patience, Pointers, Record, 
 use chat_stacks::settings::{AuthMode, Endpoint};
 use chat_stacks::verify::{Check, Pass};
 use chat_stacks::{
-    Artifacts, Observed, Outcome, Plan, Stack, Verification, apply, code, observe_outline, pointers, status,
-    under_lock, verify_change, verify_gone,
+    Artifacts, Error, Observed, Outcome, Plan, Stack, Verification, apply, code, observe_outline, pointers,
+    status, under_lock, verify_change,
 };
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::args;
 use crate::context::Context;
@@ -63,7 +66,7 @@ impl Stage {
         work: impl Future<Output = Result<T>>,
     ) -> Result<(T, Seen)> {
         let (done, seen) = self.look_anyway(context, wait, work).await?;
-        self.require_direct(&seen.observed)?;
+        seen.observed.require_direct(&self.settings.scope())?;
         Ok((done, seen))
     }
 
@@ -74,33 +77,80 @@ impl Stage {
         wait: Duration,
         work: impl Future<Output = Result<T>>,
     ) -> Result<(T, Seen)> {
-        self.look_by(context, wait, async || self.observe().await, work).await
-    }
-
-    /// The same of a stage that is to be deleted, no closer than that takes.
-    pub(crate) async fn look_to_delete(&self, context: &Context, wait: Duration) -> Result<Seen> {
-        let observe = async || Ok(observe_outline(&self.aws, &self.settings.scope()).await?);
-        let ((), seen) = self.look_by(context, wait, observe, async { Ok(()) }).await?;
-        self.require_direct(&seen.observed)?;
-        Ok(seen)
-    }
-
-    async fn look_by<T>(
-        &self,
-        context: &Context,
-        wait: Duration,
-        observe: impl AsyncFn() -> Result<Observed>,
-        work: impl Future<Output = Result<T>>,
-    ) -> Result<(T, Seen)> {
         let started = tokio::time::Instant::now();
         let ledger = self.ledger();
         let open = self.open_ledger(context, &ledger, wait);
         let identify = async { Ok(self.aws.identity().await?) };
-        let (done, mut observed, ticket, _) = tokio::try_join!(work, observe(), open, identify)?;
+        let (done, mut observed, ticket, _) = tokio::try_join!(work, self.observe(), open, identify)?;
         if ticket.is_stale_for(started) {
-            observed = observe().await?;
+            observed = self.observe().await?;
         }
         Ok((done, Seen { observed, ledger, ticket }))
+    }
+
+    /// Deletes what `plan_of` makes of the stage, which is observed no closer than that takes. `ask` may say no.
+    ///
+    /// With `--yes` nobody is asked, so the lock is taken while the stage is still being observed, which saves a round
+    /// of calls. Not so where there was no lock before: nothing was deployed there, and nothing is written for nothing.
+    pub(crate) async fn delete(
+        &self,
+        context: &Context,
+        wait: Duration,
+        plan_of: impl AsyncFnOnce(&Observed) -> std::result::Result<Plan, Error>,
+        ask: impl AsyncFnOnce(&Plan) -> Result<()>,
+    ) -> Result<Outcome> {
+        let scope = self.settings.scope();
+        let stack = Stack::empty(scope.clone());
+        let started = tokio::time::Instant::now();
+        let observe = async || observe_outline(&self.aws, &scope).await;
+        let observing = {
+            let (aws, scope) = (self.aws.clone(), scope.clone());
+            AbortOnDropHandle::new(tokio::spawn(async move { observe_outline(&aws, &scope).await }))
+        };
+        let ledger = self.ledger();
+        let open = async {
+            let record = async { who::record(self, "destroy").await };
+            tokio::try_join!(self.open_ledger(context, &ledger, wait), record)
+        };
+        let (ticket, record) = context.unless_stopped(open).await?;
+        let look = async || match ticket.is_stale_for(started) {
+            true => observe().await,
+            false => observing.await.unwrap_or_else(|failed| Err(Error::Bug(failed.to_string()))),
+        };
+        if !(context.global.yes && ticket.has_lock()) {
+            let planning = async {
+                let observed = look().await?;
+                let plan = plan_of(&observed).await?;
+                if !plan.is_empty() {
+                    ask(&plan).await?;
+                }
+                Ok((observed, plan))
+            };
+            let (observed, plan) = context.unless_stopped(planning).await?;
+            if plan.is_empty() && ticket.has_lock() {
+                ledger.forget(&ticket, &record.by).await?;
+            }
+            let seen = Seen { observed, ledger, ticket };
+            return Ok(self.carry_out(context, "destroy", seen, &stack, &plan, None).await?.outcome);
+        }
+        let work = async |record: &mut Record, stop: CancellationToken| {
+            let observed = stop
+                .run_until_cancelled(look())
+                .await
+                .unwrap_or_else(|| Err(Error::Cancelled { unfinished: Vec::new(), skipped: Vec::new() }))?;
+            let plan = plan_of(&observed).await?;
+            record.changes = Changes::of(&plan);
+            record.before = Pointers::of(&observed, &scope);
+            show(&context.output, plan.steps.len(), async |events| {
+                Box::pin(apply(&self.aws, &stack, &plan, &events, &stop)).await
+            })
+            .await
+        };
+        let (outcome, _) = show(&context.output, 0, async |events| {
+            Box::pin(under_lock(&ledger, &ticket, record, true, &events, &context.stop, work)).await
+        })
+        .await?;
+        Ok(outcome)
     }
 
     /// How to see that the chat answers.
@@ -154,7 +204,6 @@ impl Stage {
             let work = async |record: &mut Record, cancel| {
                 let outcome = Box::pin(apply(&self.aws, stack, plan, &events, &cancel)).await?;
                 if last {
-                    verify_gone(&self.aws, stack.scope()).await?;
                     return Ok((outcome, Observed::default()));
                 }
                 let observed = Observed::after(stack, &outcome);
@@ -196,7 +245,9 @@ impl Stage {
             (changed, serving) =
                 tokio::try_join!(code::changed(aws, &scope, artifacts), pointers::find(aws, &scope))?;
         }
-        self.require(!serving.of_cloudformation)?;
+        if serving.of_cloudformation {
+            return Err(Error::of_cloudformation(&scope).into());
+        }
         if strict {
             let stack = chat_stacks::chat::stack(&self.settings, identity, artifacts)?;
             let others = match ticket.applied() {

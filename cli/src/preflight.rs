@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use chat_stacks::Plan;
 use chat_stacks::preflight::{self, Answer};
+use chat_stacks::{Error, Plan};
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
-use crate::error::Result;
 use crate::stage::Stage;
 
 /// A question under way.
@@ -22,7 +21,7 @@ impl Preflight {
     }
 
     /// Refuses a plan that would be refused on the way.
-    pub(crate) async fn check(mut self, context: &Context, plan: &Plan) -> Result<()> {
+    pub(crate) async fn check(mut self, context: &Context, plan: &Plan) -> Result<(), Error> {
         let Some(asking) = self.0.take() else { return Ok(()) };
         // A question that broke off is no answer, and none is needed.
         let Ok(answer) = asking.await else { return Ok(()) };
@@ -31,7 +30,7 @@ impl Preflight {
                 .output
                 .note("preflight_skipped", &format!("permissions were not checked beforehand: {why}"));
         }
-        Ok(answer.check(plan)?)
+        answer.check(plan)
     }
 }
 

@@ -73,21 +73,6 @@ impl Stage {
         Ok(observe(&self.aws, &self.settings.scope()).await?)
     }
 
-    /// Refuses what belongs to a stack of CloudFormation: it would not know of a change that is made past it.
-    pub(crate) fn require_direct(&self, observed: &Observed) -> Result<()> {
-        self.require(!observed.is_of_cloudformation())
-    }
-
-    pub(crate) fn require(&self, direct: bool) -> Result<()> {
-        if direct {
-            return Ok(());
-        }
-        let stage = &self.settings.stage;
-        Err(CliError::refused("other_engine", format!("stage {stage} belongs to CloudFormation")).help(
-            "add --engine cloudformation; if a `chatctl eject --execute` was interrupted, run it again first",
-        ))
-    }
-
     /// The ledger of this stage.
     pub(crate) fn ledger(&self) -> Ledger {
         Ledger::new(self.aws.clone(), self.settings.scope())
@@ -107,7 +92,7 @@ impl Stage {
             async { Ok(self.aws.identity().await?) },
             async { Ok(ledger.left().await?) }
         )?;
-        self.require_direct(&observed)?;
+        observed.require_direct(&self.settings.scope())?;
         let building = Building::over(artifacts);
         Ok(self.compare(&building, &observed, applied.as_ref(), options).await?.1)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::apply::verify_gone;
 use crate::aws::Aws;
 use crate::error::Error;
 use crate::event::{Event, Events};
@@ -20,10 +21,11 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 /// Does `work` while holding the stage's lock, and writes down that it began and how it ended. `work` is given the
 /// record, for what it wants to have written down, and a token that is cancelled when it must begin nothing more.
 ///
-/// `last` removes the lock in the end, if all went well: the stage is gone then.
+/// `last` removes the lock in the end, if all went well, and looks whether the stage is gone indeed.
 ///
 /// # Errors
-/// Those of the work; [`Error::Locked`] and [`Error::Overtaken`] before anything is done; [`Error::LockLost`].
+/// Those of the work; [`Error::Locked`] and [`Error::Overtaken`] before anything is done; [`Error::LockLost`];
+/// [`Error::LeftBehind`].
 pub async fn under_lock<T>(
     ledger: &Ledger,
     ticket: &Ticket,
@@ -61,8 +63,26 @@ pub async fn under_lock<T>(
     if let (None, Err(error)) = (&record.note, &result) {
         record.note = Some(error.to_string());
     }
-    let finished = lock.finish(&mut record, last && result.is_ok()).await;
-    let done = result?;
+    let done = match result {
+        Ok(done) => done,
+        Err(error) => {
+            let _ = lock.finish(&mut record, false).await;
+            return Err(error);
+        }
+    };
+    if !last {
+        lock.finish(&mut record, false).await?;
+        return Ok((done, record));
+    }
+    // What AWS deleted is gone by its word. The look only proves it, so the two need not wait for each other.
+    let (finished, gone) =
+        tokio::join!(lock.finish(&mut record, true), verify_gone(ledger.aws(), ledger.scope()));
+    if let Err(error) = gone {
+        record.outcome = Outcome::Failed;
+        record.note = Some(error.to_string());
+        let _ = timeout(GIVE_UP_AFTER, ledger.correct(&record)).await;
+        return Err(error);
+    }
     finished?;
     Ok((done, record))
 }

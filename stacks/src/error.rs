@@ -8,6 +8,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId;
 
 use crate::address::Address;
+use crate::names::Scope;
 use crate::plan::Refusal;
 
 /// A failed plan, deploy, destroy or look-up.
@@ -114,6 +115,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The stage belongs to the other engine.
+    pub fn of_cloudformation(scope: &Scope) -> Self {
+        Self::Stack {
+            problem: StackProblem::OtherEngine,
+            what: format!("stage {} belongs to CloudFormation", scope.stage),
+            help: "add --engine cloudformation; if a `chatctl eject --execute` was interrupted, run it again first"
+                .to_owned(),
+        }
+    }
+
     pub(crate) fn bug(what: impl Into<String>) -> Self {
         Self::Bug(what.into())
     }

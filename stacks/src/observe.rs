@@ -59,6 +59,14 @@ impl Observed {
         self.0.values().any(|live| live.owned && is_of_cloudformation(live))
     }
 
+    /// Refuses what belongs to a stack of CloudFormation, which would not know of a change that is made past it.
+    ///
+    /// # Errors
+    /// [`Error::Stack`] names the other engine.
+    pub fn require_direct(&self, scope: &Scope) -> Result<(), Error> {
+        if self.is_of_cloudformation() { Err(Error::of_cloudformation(scope)) } else { Ok(()) }
+    }
+
     pub(crate) fn outputs(&self) -> Outputs {
         let mut outputs = Outputs::default();
         for (address, live) in &self.0 {

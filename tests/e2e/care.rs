@@ -1,6 +1,8 @@
 //! Care with what is not ours and with what must not be lost: taken names are refused before anything is made and taken
 //! over only on request, a protected stage cannot be destroyed, and what a destroy leaves is looked for.
 
+use std::collections::HashMap;
+
 use chat_tests::{Account, Chatctl, handlers};
 use serde_json::Value;
 
@@ -39,7 +41,7 @@ fn refused(chatctl: &Chatctl, args: &[&str]) -> String {
 async fn what_has_our_names_is_left_alone_until_it_is_adopted() {
     let (chatctl, account) = started();
     for handler in ["connect", "on_message"] {
-        account.create_log_group(&format!("/aws/lambda/chat-local-{handler}")).await;
+        account.create_log_group(&format!("/aws/lambda/chat-local-{handler}"), &HashMap::new()).await;
     }
     let before = everything(&account).await;
 

@@ -13,7 +13,7 @@ use chat_stacks::pointers::{self, Move};
 use chat_stacks::preflight::{self, Answer};
 use chat_stacks::{
     Artifact, Artifacts, Aws, Error, Events, Handler, Identity, Plan, PlanOptions, Settings, Stack,
-    StageSettings, Target, apply, chat, code, observe, plan, under_lock, verify_gone,
+    StageSettings, Target, apply, chat, code, observe, plan, under_lock,
 };
 use chat_tests::Account;
 use tokio_util::sync::CancellationToken;
@@ -158,8 +158,7 @@ impl Place {
         }
         self.roll_back().await.map_err(|e| say("rollback", e))?;
         let stack = Stack::empty(scope.clone());
-        self.bring_to(&stack, true).await.map_err(|e| say("destroy", e))?;
-        verify_gone(&self.deployer, &scope).await.map_err(|e| say("a look around", e))
+        self.bring_to(&stack, true).await.map_err(|e| say("destroy", e))
     }
 
     async fn deploy(&self, stage: &StageSettings, artifacts: &Artifacts) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use chat_local::{Fault, Rule};
 use chat_stacks::ledger::{Holder, Ledger, Lock, Outcome, Patience, Record, Ticket};
 use chat_stacks::{AppName, Error, Events, Scope, StageName};
-use chat_tests::{Chat, Chatctl, PATIENCE, handlers, lines_of};
+use chat_tests::{Chat, Chatctl, PATIENCE, handlers, lines_of, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -145,6 +145,39 @@ fn a_destroy_takes_the_lock_along_and_leaves_the_history() {
     let error = &lines.last().expect("a result")["error"];
     assert_eq!((code, &error["code"]), (4, &json!("cannot_roll_back")), "{error}");
     assert!(error["message"].as_str().unwrap_or_default().contains("destroyed"), "{error}");
+}
+
+#[test]
+fn a_destroy_that_leaves_something_behind_says_so_and_so_does_the_history() {
+    let (chatctl, endpoint) = project();
+    chatctl.data(&["deploy", "--yes"]);
+    // While the roles go, the log group that went before them comes back with its tags.
+    chatctl.faults(&endpoint, &[slow("iam:DeleteRole", 3_000)]);
+    let destroy = begin(&chatctl, &["destroy"]);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let account = chat_tests::Account::of(&endpoint);
+    let group = "/aws/lambda/chat-local-connect";
+    runtime.block_on(async {
+        let tags = account.log_group_tags(group).await;
+        until("the log group is gone", async || {
+            !account.everything().await.contains(&format!("log group {group}"))
+        })
+        .await;
+        account.create_log_group(group, &tags).await;
+    });
+
+    let (code, result) = end(destroy);
+
+    let error = &result["error"];
+    assert_eq!((code, &error["code"]), (5, &json!("left_behind")), "{result}");
+    assert!(error["message"].as_str().unwrap_or_default().contains("log-group/connect"), "{error}");
+    let runs = chatctl.data(&["history"])["runs"].clone();
+    assert_eq!(runs[0]["outcome"], "failed", "{runs}");
+    assert!(runs[0]["note"].as_str().unwrap_or_default().contains("log-group/connect"), "{runs}");
+    // And the next one gets it.
+    let deleted = chatctl.data(&["destroy", "--yes"])["deleted"].clone();
+    assert_eq!(deleted, json!(["log-group/connect"]));
+    assert_eq!(runtime.block_on(account.everything()), ["table chatctl"]);
 }
 
 // Below the command line: what depends on the lease itself, with one of a second.

@@ -118,10 +118,20 @@ impl Account {
         }
     }
 
-    /// A log group that carries nobody's tags.
-    pub async fn create_log_group(&self, name: &str) {
-        let call = self.logs.create_log_group().log_group_name(name);
+    /// A log group with these tags.
+    pub async fn create_log_group(&self, name: &str, tags: &HashMap<String, String>) {
+        let tags = (!tags.is_empty()).then(|| tags.clone());
+        let call = self.logs.create_log_group().log_group_name(name).set_tags(tags);
         call.send().await.unwrap_or_else(|why| panic!("{why:?}"));
+    }
+
+    pub async fn log_group_tags(&self, name: &str) -> HashMap<String, String> {
+        let groups = self.logs.describe_log_groups().log_group_name_prefix(name).send().await;
+        let groups = groups.unwrap_or_else(|why| panic!("{why:?}"));
+        let arn = groups.log_groups().iter().find_map(|group| group.log_group_arn());
+        let call =
+            self.logs.list_tags_for_resource().resource_arn(arn.unwrap_or_else(|| panic!("no {name}")));
+        call.send().await.unwrap_or_else(|why| panic!("{why:?}")).tags.unwrap_or_default()
     }
 
     /// A table with one key, which is text.

@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chat_stacks::ledger::{Applied, Changes, Holder, Ledger, Patience, Pointers, Record};
 use chat_stacks::{
     Artifact, Artifacts, Aws, Error, Events, Handler, Identity, Kind, Observed, Plan, PlanOptions, Scope,
-    Settings, Stack, StageSettings, StaticCredentials, Target, apply, observe, plan, under_lock, verify_gone,
+    Settings, Stack, StageSettings, StaticCredentials, Target, apply, observe, observe_outline, plan,
+    under_lock,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// What a stage should be.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,7 +94,32 @@ impl Rehearsal {
         let started = Instant::now();
         let (events, scope) = (Events::none(), edition.stage().scope());
         let ledger = self.ledger(&scope);
+        let cancel = CancellationToken::new();
         let patience = Patience { is_gone: Some(Alive::is_gone), make_table: true, ..Patience::default() };
+        let begin = || Record::begin(alive.holder(), None, "rehearsal");
+        if edition.code.is_none() {
+            // Nobody is asked, so the lock is taken while the stage is still being observed.
+            let observing = {
+                let (aws, scope) = (self.aws.clone(), scope.clone());
+                AbortOnDropHandle::new(tokio::spawn(async move { observe_outline(&aws, &scope).await }))
+            };
+            let ticket = ledger.open(&patience, &events).await?;
+            if ticket.has_lock() {
+                let work = async |record: &mut Record, cancel: CancellationToken| {
+                    let observed = match ticket.is_stale_for(started) {
+                        true => observe_outline(&self.aws, &scope).await?,
+                        false => observing.await.map_err(|failed| Error::Bug(failed.to_string()))??,
+                    };
+                    let (stack, plan) = self.compare(edition, &observed, self.aws.identity().await?)?;
+                    record.changes = Changes::of(&plan);
+                    record.before = Pointers::of(&observed, &scope);
+                    Box::pin(apply(&self.aws, &stack, &plan, &events, &cancel)).await
+                };
+                return Box::pin(under_lock(&ledger, &ticket, begin(), true, &events, &cancel, work))
+                    .await
+                    .map(drop);
+            }
+        }
         let (mut observed, identity, ticket) = tokio::try_join!(
             self.observe(edition),
             async { self.aws.identity().await },
@@ -105,22 +132,18 @@ impl Rehearsal {
         if plan.is_empty() {
             return Ok(());
         }
-        let record = Record {
-            changes: Changes::of(&plan),
-            before: Pointers::of(&observed, &scope),
-            ..Record::begin(alive.holder(), None, "rehearsal")
-        };
+        let record =
+            Record { changes: Changes::of(&plan), before: Pointers::of(&observed, &scope), ..begin() };
         let work = async |record: &mut Record, cancel: CancellationToken| {
             let outcome = Box::pin(apply(&self.aws, &stack, &plan, &events, &cancel)).await?;
             if stack.is_empty() {
-                return verify_gone(&self.aws, &scope).await;
+                return Ok(());
             }
             let observed = Observed::after(&stack, &outcome);
             record.after = Some(Pointers::of(&observed, &scope));
             record.leaves = Some(Applied::of(&observed));
             Ok(())
         };
-        let cancel = CancellationToken::new();
         let last = stack.is_empty();
         Box::pin(under_lock(&ledger, &ticket, record, last, &events, &cancel, work)).await.map(drop)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use chat_stacks::{Address, Kind, PlanOptions, Stack, plan};
+use chat_stacks::{Address, Kind, Observed, Plan, PlanOptions, Stack, plan};
 use serde::Serialize;
 
 use crate::args::{self, Engine};
@@ -15,7 +15,6 @@ use crate::output::progress::seconds;
 use crate::preflight::Preflight;
 use crate::stage::Stage;
 use crate::verbs::deploy::{ask, show_plan};
-use crate::who;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -45,27 +44,26 @@ pub(crate) async fn run(context: &Context, args: &args::Destroy) -> Result<ExitC
 
 async fn destroy(context: &Context, args: &args::Destroy, wait: Duration) -> Result<Report> {
     let stage = context.unless_stopped(Stage::open(context, args.cloud.port)).await?;
-    let stack = Stack::empty(stage.settings.scope());
-    let plan = async {
-        let options = PlanOptions {
-            drop_deletion_protection: args.drop_deletion_protection,
-            ..PlanOptions::of(&stage.settings)
-        };
-        let preflight = Preflight::start(&stage, args.no_preflight);
-        let seen = stage.look_to_delete(context, wait).await?;
-        let plan = plan(&stack, &seen.observed, &options)?;
+    let scope = stage.settings.scope();
+    let options = PlanOptions {
+        drop_deletion_protection: args.drop_deletion_protection,
+        ..PlanOptions::of(&stage.settings)
+    };
+    let preflight = Preflight::start(&stage, args.no_preflight);
+    let plan_of = async |observed: &Observed| {
+        observed.require_direct(&scope)?;
+        let plan = plan(&Stack::empty(scope.clone()), observed, &options)?;
         if !plan.is_empty() {
             show_plan(context, &plan);
             preflight.check(context, &plan).await?;
-            let data = plan.steps.iter().any(|step| step.resource.kind == Kind::Table);
-            let what = if data { ", with every message in it" } else { "" };
-            ask(context, &format!("Delete all of this{what}?")).await?;
-        } else if seen.ticket.has_lock() {
-            seen.ledger.forget(&seen.ticket, &who::holder(&stage, "destroy").await?).await?;
         }
-        Ok((plan, seen))
+        Ok(plan)
     };
-    let (plan, seen) = context.unless_stopped(plan).await?;
-    let outcome = stage.carry_out(context, "destroy", seen, &stack, &plan, None).await?.outcome;
+    let confirm = async |plan: &Plan| {
+        let data = plan.steps.iter().any(|step| step.resource.kind == Kind::Table);
+        let what = if data { ", with every message in it" } else { "" };
+        ask(context, &format!("Delete all of this{what}?")).await
+    };
+    let outcome = stage.delete(context, wait, plan_of, confirm).await?;
     Ok(Report { deleted: outcome.done, elapsed_ms: outcome.elapsed_ms })
 }

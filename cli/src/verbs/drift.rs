@@ -56,7 +56,7 @@ pub(crate) async fn run(context: &Context, args: &args::Drift) -> Result<ExitCod
     let ledger = stage.ledger();
     let left = async { Ok::<_, CliError>(ledger.left().await?) };
     let (observed, (applied, newest)) = tokio::try_join!(stage.observe(), left)?;
-    stage.require_direct(&observed)?;
+    observed.require_direct(&stage.settings.scope())?;
     let Some(applied) = applied else {
         let scope = stage.settings.scope();
         if observed.is_empty() {

@@ -180,6 +180,12 @@ impl Ledger {
         }
     }
 
+    /// Writes a record down anew that turned out to be wrong after it was closed. It stays the run's own: no other has
+    /// its number.
+    pub(crate) async fn correct(&self, record: &Record) -> Result<(), Error> {
+        self.write(vec![put(self, record, false)?]).await.map(|_| ())
+    }
+
     /// Removes the lock of a stage that is gone, which only a destroy that died can have left.
     pub async fn forget(&self, ticket: &Ticket, by: &Holder) -> Result<(), Error> {
         let (condition, values) = ticket.condition();
