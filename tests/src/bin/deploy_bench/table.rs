@@ -36,10 +36,15 @@ impl Series {
         Some(self.median(act, latency)?.cost.wall.as_secs_f64())
     }
 
-    /// By how many milliseconds it grows with each that is added.
+    /// By how many milliseconds it grows with each that is added. Of the fastest runs: whatever else the machine does
+    /// can only add time, and 10 ms more or less would be a tenth of a call.
     fn depth(&self, act: Act) -> Option<f64> {
         let [from, to] = [MIDDLE, LATENCIES_MS.len() - 1];
-        let grown_ms = (self.wall_s(act, to)? - self.wall_s(act, from)?) * 1e3;
+        let fastest_s = |latency: usize| {
+            let walls = self.samples[act as usize][latency].iter().map(|sample| sample.cost.wall);
+            walls.min().map(|wall| wall.as_secs_f64())
+        };
+        let grown_ms = (fastest_s(to)? - fastest_s(from)?) * 1e3;
         #[expect(clippy::cast_precision_loss, reason = "latencies are small numbers")]
         let added_ms = (LATENCIES_MS[to] - LATENCIES_MS[from]) as f64;
         Some(grown_ms / added_ms)
