@@ -134,11 +134,15 @@ impl Stage {
             return Ok(self.carry_out(context, "destroy", seen, &stack, &plan, None).await?.outcome);
         }
         let work = async |record: &mut Record, stop: CancellationToken| {
-            let observed = stop
-                .run_until_cancelled(look())
+            let planning = async {
+                let observed = look().await?;
+                let plan = plan_of(&observed).await?;
+                Ok((observed, plan))
+            };
+            let (observed, plan) = stop
+                .run_until_cancelled(planning)
                 .await
                 .unwrap_or_else(|| Err(Error::Cancelled { unfinished: Vec::new(), skipped: Vec::new() }))?;
-            let plan = plan_of(&observed).await?;
             record.changes = Changes::of(&plan);
             record.before = Pointers::of(&observed, &scope);
             show(&context.output, plan.steps.len(), async |events| {

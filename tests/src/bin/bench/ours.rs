@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use chat_tests::handlers::without_leftovers;
 use chat_tests::load::{LoadError, Target};
 use serde_json::Value;
 
@@ -32,6 +33,8 @@ pub(crate) fn build(root: &Path) -> Result<()> {
     let cargo = || {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(root).arg("build");
+        // Else `chatctl dev`, which does the same, would build the handlers once more.
+        without_leftovers(&mut command);
         command
     };
     eprintln!("bench: building chatctl (release) and the handlers (lambda)");
