@@ -91,9 +91,9 @@ impl Bench {
             Phase::Create => self.census.forget_ledger().await,
             Phase::Update => {
                 self.census.leave_remnants().await;
-                self.census.forget_lock().await;
+                self.census.age_lock().await;
             }
-            Phase::Destroy => self.census.forget_lock().await,
+            Phase::Destroy => self.census.age_lock().await,
         }
     }
 
@@ -188,6 +188,10 @@ impl Bench {
         let together = if first.how == How::LoseAnswer { group.len() } else { 1 };
         let mut met = 0;
         for cases in group.chunks(together) {
+            if phase == Phase::Destroy {
+                // It looks under its lock, so the case before has had that.
+                self.census.age_lock().await;
+            }
             met += self.disturb(&cases.iter().collect::<Vec<_>>(), edition).await?;
         }
         let healed = tokio::time::timeout(PATIENCE, self.heal(edition, expected)).await;

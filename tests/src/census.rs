@@ -57,11 +57,13 @@ impl Census {
         }
     }
 
-    /// Deletes the lock, which says when somebody last had it: who comes right after looks twice.
-    pub async fn forget_lock(&self) {
-        let delete = self.dynamodb.delete_item().table_name(LEDGER);
-        let delete = delete.key("PK", AttributeValue::S("chat/local".to_owned()));
-        sent!(delete.key("SK", AttributeValue::S("lock".to_owned())));
+    /// Lets the lock have been free since long ago: who comes right after somebody else looks twice.
+    pub async fn age_lock(&self) {
+        let update = self.dynamodb.update_item().table_name(LEDGER);
+        let update = update.key("PK", AttributeValue::S("chat/local".to_owned()));
+        let update = update.key("SK", AttributeValue::S("lock".to_owned()));
+        let update = update.update_expression("SET released_ms = :then");
+        sent!(update.expression_attribute_values(":then", AttributeValue::N("0".to_owned())));
     }
 
     /// How many there are of each kind, the ledger apart.
