@@ -8,12 +8,10 @@ use chat_stacks::ledger::{Applied, Changes, Ledger, Patience, Pointers, Record, 
 use chat_stacks::settings::{AuthMode, Endpoint};
 use chat_stacks::verify::{Check, Pass};
 use chat_stacks::{
-    Artifacts, Error, Observed, Outcome, Plan, Stack, Verification, apply, code, observe_outline, pointers,
-    status, under_lock, verify_change,
+    Artifacts, Error, Looking, Observed, Outcome, Plan, Stack, Verification, apply, code, pointers, status,
+    under_lock, verify_change,
 };
-
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::args;
 use crate::context::Context;
@@ -101,26 +99,21 @@ impl Stage {
     ) -> Result<Outcome> {
         let scope = self.settings.scope();
         let stack = Stack::empty(scope.clone());
-        let started = tokio::time::Instant::now();
-        let observe = async || observe_outline(&self.aws, &scope).await;
-        let observing = {
-            let (aws, scope) = (self.aws.clone(), scope.clone());
-            AbortOnDropHandle::new(tokio::spawn(async move { observe_outline(&aws, &scope).await }))
-        };
+        let looking = Looking::begin(self.aws.clone(), scope.clone());
         let ledger = self.ledger();
         let open = async {
             let record = async { who::record(self, "destroy").await };
             tokio::try_join!(self.open_ledger(context, &ledger, wait), record)
         };
         let (ticket, record) = context.unless_stopped(open).await?;
-        let look = async || match ticket.is_stale_for(started) {
-            true => observe().await,
-            false => observing.await.unwrap_or_else(|failed| Err(Error::Bug(failed.to_string()))),
+        let planning = async {
+            let observed = looking.end(&ticket).await?;
+            let plan = plan_of(&observed).await?;
+            Ok::<_, Error>((observed, plan))
         };
         if !(context.global.yes && ticket.has_lock()) {
             let planning = async {
-                let observed = look().await?;
-                let plan = plan_of(&observed).await?;
+                let (observed, plan) = planning.await?;
                 if !plan.is_empty() {
                     ask(&plan).await?;
                 }
@@ -134,11 +127,6 @@ impl Stage {
             return Ok(self.carry_out(context, "destroy", seen, &stack, &plan, None).await?.outcome);
         }
         let work = async |record: &mut Record, stop: CancellationToken| {
-            let planning = async {
-                let observed = look().await?;
-                let plan = plan_of(&observed).await?;
-                Ok((observed, plan))
-            };
             let (observed, plan) = stop
                 .run_until_cancelled(planning)
                 .await

@@ -1,10 +1,12 @@
 //! One change of a stage from lock to record: whoever changes a stage, by whatever verb, does it in here.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::apply::verify_gone;
 use crate::aws::Aws;
@@ -12,6 +14,7 @@ use crate::error::Error;
 use crate::event::{Event, Events};
 use crate::ledger::{Ledger, Outcome, Record, Ticket, machine_ms};
 use crate::names::Scope;
+use crate::observe::{Observed, observe_outline};
 use crate::pointers::{Move, moves, point};
 use crate::verify::{Check, Fault, matching_logs, verify};
 
@@ -78,13 +81,44 @@ pub async fn under_lock<T>(
     let (finished, gone) =
         tokio::join!(lock.finish(&mut record, true), verify_gone(ledger.aws(), ledger.scope()));
     if let Err(error) = gone {
-        record.outcome = Outcome::Failed;
-        record.note = Some(error.to_string());
-        let _ = timeout(GIVE_UP_AFTER, ledger.correct(&record)).await;
+        // Whoever took the lock over has closed the record.
+        if finished.is_ok() {
+            record.outcome = Outcome::Failed;
+            record.note = Some(error.to_string());
+            let _ = timeout(GIVE_UP_AFTER, ledger.correct(&record)).await;
+        }
         return Err(error);
     }
     finished?;
     Ok((done, record))
+}
+
+/// A look at what is to be deleted, under way while the ledger is read.
+#[derive(Debug)]
+pub struct Looking {
+    aws: Arc<Aws>,
+    scope: Scope,
+    started: Instant,
+    looking: AbortOnDropHandle<Result<Observed, Error>>,
+}
+
+impl Looking {
+    pub fn begin(aws: Arc<Aws>, scope: Scope) -> Self {
+        let started = Instant::now();
+        let looking = {
+            let (aws, scope) = (Arc::clone(&aws), scope.clone());
+            AbortOnDropHandle::new(tokio::spawn(async move { observe_outline(&aws, &scope).await }))
+        };
+        Self { aws, scope, started, looking }
+    }
+
+    /// What was seen, or is seen now if somebody may have changed the stage meanwhile.
+    pub async fn end(self, ticket: &Ticket) -> Result<Observed, Error> {
+        if ticket.is_stale_for(self.started) {
+            return observe_outline(&self.aws, &self.scope).await;
+        }
+        self.looking.await.unwrap_or_else(|failed| Err(Error::bug(failed.to_string())))
+    }
 }
 
 /// How a change is verified.

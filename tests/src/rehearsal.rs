@@ -7,14 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chat_stacks::ledger::{Applied, Changes, Holder, Ledger, Patience, Pointers, Record};
 use chat_stacks::{
-    Artifact, Artifacts, Aws, Error, Events, Handler, Identity, Kind, Observed, Plan, PlanOptions, Scope,
-    Settings, Stack, StageSettings, StaticCredentials, Target, apply, observe, observe_outline, plan,
-    under_lock,
+    Artifact, Artifacts, Aws, Error, Events, Handler, Identity, Kind, Looking, Observed, Plan, PlanOptions,
+    Scope, Settings, Stack, StageSettings, StaticCredentials, Target, apply, observe, plan, under_lock,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 /// What a stage should be.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,17 +97,11 @@ impl Rehearsal {
         let begin = || Record::begin(alive.holder(), None, "rehearsal");
         if edition.code.is_none() {
             // Nobody is asked, so the lock is taken while the stage is still being observed.
-            let observing = {
-                let (aws, scope) = (self.aws.clone(), scope.clone());
-                AbortOnDropHandle::new(tokio::spawn(async move { observe_outline(&aws, &scope).await }))
-            };
+            let looking = Looking::begin(self.aws.clone(), scope.clone());
             let ticket = ledger.open(&patience, &events).await?;
             if ticket.has_lock() {
                 let work = async |record: &mut Record, cancel: CancellationToken| {
-                    let observed = match ticket.is_stale_for(started) {
-                        true => observe_outline(&self.aws, &scope).await?,
-                        false => observing.await.map_err(|failed| Error::Bug(failed.to_string()))??,
-                    };
+                    let observed = looking.end(&ticket).await?;
                     let (stack, plan) = self.compare(edition, &observed, self.aws.identity().await?)?;
                     record.changes = Changes::of(&plan);
                     record.before = Pointers::of(&observed, &scope);

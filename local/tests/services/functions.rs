@@ -157,6 +157,7 @@ async fn a_program_that_somebody_still_writes_to_is_waited_for() {
     let busy = Command::new(&bootstrap).spawn().map(drop).unwrap_err();
     assert_eq!(busy.kind(), std::io::ErrorKind::ExecutableFileBusy);
 
+    // An invocation tries to start it at once.
     let (second, ()) = tokio::join!(pid(&owner), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         drop(writer);
