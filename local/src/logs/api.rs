@@ -212,10 +212,14 @@ impl Logs {
             .map(|(name, group)| (name.clone(), group.clone()))
             .collect();
         let next = if page.len() > limit { page.pop().map(|(name, _)| name) } else { None };
-        let storage = self.inner.flushed()?;
-        let groups = page
+        let stored = {
+            let storage = self.inner.flushed()?;
+            page.iter().map(|(_, group)| storage.stored_bytes(group.id)).collect::<Result<Vec<_>, _>>()?
+        };
+        let groups: Vec<Value> = page
             .iter()
-            .map(|(name, group)| {
+            .zip(stored)
+            .map(|((name, group), stored)| {
                 let arn = self.group_arn(name);
                 let mut value = json!({
                     "logGroupName": name,
@@ -224,14 +228,14 @@ impl Logs {
                     "arn": format!("{arn}:*"),
                     "logGroupArn": arn,
                     "logGroupClass": "STANDARD",
-                    "storedBytes": storage.stored_bytes(group.id)?,
+                    "storedBytes": stored,
                 });
                 if let Some(days) = group.settings().retention_days {
                     value["retentionInDays"] = days.into();
                 }
-                Ok(value)
+                value
             })
-            .collect::<Result<Vec<_>, AwsError>>()?;
+            .collect();
         Ok(with_token(json!({ "logGroups": groups }), next))
     }
 

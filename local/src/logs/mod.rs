@@ -47,6 +47,7 @@ struct Inner {
 struct Group {
     id: i64,
     created_ms: i64,
+    /// May be held while the storage is asked for; never the other way round, or two would wait for each other.
     settings: Mutex<GroupSettings>,
     streams: RwLock<HashMap<String, i64>>,
 }

@@ -1,5 +1,7 @@
 //! CloudWatch Logs as the SDK sees it; the cases of patterns and pages are beside the code.
 
+use std::time::Duration;
+
 use aws_sdk_cloudwatchlogs::types::{InputLogEvent, StartLiveTailResponseStream};
 
 use crate::caller::{Caller, cloud, refusal};
@@ -111,4 +113,29 @@ async fn a_live_tail_brings_what_arrives_and_matches() {
     // The open stream must not hold the cloud up.
     cloud.shutdown().await;
     assert!(stream.recv().await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn groups_are_described_while_their_retention_changes() {
+    let cloud = cloud().await;
+    let owner = Caller::owner(&cloud);
+    let groups: Vec<String> = (0..50).map(|n| format!("g{n}")).collect();
+    for group in &groups {
+        owner.logs().create_log_group().log_group_name(group).send().await.unwrap();
+    }
+    let change = async || {
+        let logs = owner.logs();
+        for group in groups.iter().cycle().take(500) {
+            logs.put_retention_policy().log_group_name(group).retention_in_days(7).send().await.unwrap();
+        }
+    };
+    let describe = async || {
+        let logs = owner.logs();
+        for _ in 0..200 {
+            logs.describe_log_groups().send().await.unwrap();
+        }
+    };
+    let all = async { tokio::join!(change(), describe(), change(), describe()) };
+    tokio::time::timeout(Duration::from_secs(60), all).await.expect("they wait for each other");
+    cloud.shutdown().await;
 }
