@@ -201,6 +201,9 @@ pub(crate) struct Deploy {
     /// What carries it out
     #[arg(long, value_enum, value_name = "ENGINE", default_value_t = Engine::Direct)]
     pub(crate) engine: Engine,
+    /// Neither lock the stage nor write the history, for who may use CloudFormation alone
+    #[arg(long)]
+    pub(crate) no_ledger: bool,
     #[command(flatten)]
     pub(crate) verify: Verify,
     #[command(flatten)]
@@ -253,6 +256,9 @@ pub(crate) struct Destroy {
     /// What carries it out
     #[arg(long, value_enum, value_name = "ENGINE", default_value_t = Engine::Direct)]
     pub(crate) engine: Engine,
+    /// Neither lock the stage nor write the history, for who may use CloudFormation alone
+    #[arg(long)]
+    pub(crate) no_ledger: bool,
     #[command(flatten)]
     pub(crate) lock: LockWait,
     #[command(flatten)]

@@ -8,8 +8,8 @@ use chat_stacks::ledger::{Applied, Changes, Ledger, Patience, Pointers, Record, 
 use chat_stacks::settings::{AuthMode, Endpoint};
 use chat_stacks::verify::{Check, Pass};
 use chat_stacks::{
-    Artifacts, Error, Looking, Observed, Outcome, Plan, Stack, Verification, apply, code, pointers, status,
-    under_lock, verify_change,
+    Artifacts, Error, Looking, Observed, Outcome, Plan, Stack, Verification, WayBack, apply, code, pointers,
+    status, under_lock, verify_change,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -203,7 +203,8 @@ impl Stage {
                 record.leaves = Some(Applied::of(&observed));
                 let url = status::of(&observed, stack.scope()).websocket_url;
                 if let (Some(verification), Some(url)) = (&verification, url) {
-                    verify_change(ledger, &url, verification, record, &events, &cancel).await?;
+                    verify_change(ledger, &url, verification, WayBack::Pointers, record, &events, &cancel)
+                        .await?;
                 }
                 Ok((outcome, observed))
             };
@@ -283,7 +284,8 @@ impl Stage {
                 record.after = Some(after);
                 match (&verification, &url) {
                     (Some(verification), Some(url)) => {
-                        verify_change(&ledger, url, verification, record, &events, &cancel).await
+                        verify_change(&ledger, url, verification, WayBack::Pointers, record, &events, &cancel)
+                            .await
                     }
                     _ => Ok(()),
                 }
@@ -295,7 +297,12 @@ impl Stage {
         Ok(CutOver { functions, url, verified: record.verified })
     }
 
-    async fn open_ledger(&self, context: &Context, ledger: &Ledger, wait: Duration) -> Result<Ticket> {
+    pub(crate) async fn open_ledger(
+        &self,
+        context: &Context,
+        ledger: &Ledger,
+        wait: Duration,
+    ) -> Result<Ticket> {
         let is_here = match &self.settings.endpoint {
             Endpoint::Local => true,
             Endpoint::Url(url) => LOOPBACK.iter().any(|start| url.starts_with(start)),

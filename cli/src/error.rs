@@ -85,6 +85,12 @@ impl CliError {
         Self::new(ExitCode::Interrupted, "interrupted", "interrupted")
     }
 
+    /// Whether AWS says that the principal may not do it.
+    pub(crate) fn is_denied(&self) -> bool {
+        let code = self.aws.as_ref().and_then(|answer| answer.code.as_deref());
+        code.is_some_and(|code| code.starts_with("AccessDenied"))
+    }
+
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self

@@ -10,11 +10,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::apply::verify_gone;
 use crate::aws::Aws;
-use crate::error::Error;
+use crate::cloudformation::{self, Prepared};
+use crate::error::{Error, StackProblem};
 use crate::event::{Event, Events};
-use crate::ledger::{Ledger, Outcome, Record, Ticket, machine_ms};
+use crate::ledger::{Ledger, Outcome, Pointers, Record, Ticket};
 use crate::names::Scope;
-use crate::observe::{Observed, observe_outline};
+use crate::observe::{Observed, observe, observe_outline};
 use crate::pointers::{Move, moves, point};
 use crate::verify::{Check, Fault, matching_logs, verify};
 
@@ -59,7 +60,9 @@ pub async fn under_lock<T>(
     if record.outcome == Outcome::Running {
         record.outcome = match &result {
             Ok(_) => Outcome::Succeeded,
-            Err(Error::Cancelled { .. }) => Outcome::Interrupted,
+            Err(Error::Cancelled { .. } | Error::Stack { problem: StackProblem::Left, .. }) => {
+                Outcome::Interrupted
+            }
             Err(_) => Outcome::Failed,
         };
     }
@@ -129,6 +132,15 @@ pub struct Verification {
     pub rollback: bool,
 }
 
+/// How what served before a change comes back.
+#[derive(Clone, Copy, Debug)]
+pub enum WayBack<'a> {
+    /// Aliases and the API's stage are pointed to it.
+    Pointers,
+    /// CloudFormation gives the stack the template that it had.
+    Stack(&'a Prepared),
+}
+
 /// What became of the code that did not stand the verification.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Aftermath {
@@ -140,8 +152,8 @@ pub enum Aftermath {
     First,
     /// No pointer had moved, so that none can be moved back.
     Unmoved,
-    /// It is CloudFormation's to move.
-    OfStack,
+    /// The stack has the template again that it had before.
+    StackRestored,
     /// It could not be moved back.
     Failed(String),
 }
@@ -157,7 +169,8 @@ impl fmt::Display for Aftermath {
                 f.write_str("; mend it and run the same command again")
             }
             Self::Kept => f.write_str(
-                "it goes on serving, as --no-rollback says; `chatctl rollback` goes back, or mend it and deploy again",
+                "it goes on serving, as --no-rollback says; to go back, deploy the older sources or use `chatctl \
+                 rollback`, or mend it and deploy again",
             ),
             Self::First => f.write_str(
                 "there is nothing to go back to, since nothing served before; mend it and run the same command again",
@@ -165,19 +178,19 @@ impl fmt::Display for Aftermath {
             Self::Unmoved => f.write_str(
                 "no code and no route changed, so there is nothing to go back to; mend it and run the same command again",
             ),
-            Self::OfStack => f.write_str(
-                "it goes on serving, since only CloudFormation may move it: mend it, or check out what was deployed \
-                 before, and run the same command again",
+            Self::StackRestored => f.write_str(
+                "CloudFormation brought the stack of before back, and with it the chat; mend it and run the same command \
+                 again",
             ),
             Self::Failed(error) => {
-                write!(f, "going back failed, too: {error}\n`chatctl rollback` tries it again")
+                write!(f, "going back failed, too: {error}\n`chatctl rollback`, or a deploy of the older sources, tries it again")
             }
         }
     }
 }
 
-/// Verifies what serves at `url` after a change, and moves the pointers back to where they were if it does not answer.
-/// `record` has what served before and after; it is told what was seen.
+/// Verifies what serves at `url` after a change, and goes `back` to what served before if it does not answer. `record` has
+/// what served before and after; it is told what was seen.
 ///
 /// # Errors
 /// [`Error::Unverified`] with the log lines that match.
@@ -185,6 +198,7 @@ pub async fn verify_change(
     ledger: &Ledger,
     url: &str,
     verification: &Verification,
+    back: WayBack<'_>,
     record: &mut Record,
     events: &Events,
     cancel: &CancellationToken,
@@ -199,38 +213,18 @@ pub async fn verify_change(
     };
     let (aws, scope) = (ledger.aws(), ledger.scope());
     // The old code first, so that people can chat; then the reasons.
-    let aftermath = move_back(aws, scope, verification, record, events).await;
+    let aftermath = match back {
+        _ if !verification.rollback => Aftermath::Kept,
+        WayBack::Pointers => move_back(aws, scope, record, events).await,
+        WayBack::Stack(prepared) => restore(aws, scope, prepared, record, events, cancel).await,
+    };
     let logs = matching_logs(aws, scope, since_ms).await;
     record.outcome = match aftermath {
-        Aftermath::RolledBack(_) => Outcome::RolledBack,
+        Aftermath::RolledBack(_) | Aftermath::StackRestored => Outcome::RolledBack,
         _ => Outcome::Failed,
     };
     record.note = Some(format!("not verified: {saw}"));
     Err(Error::Unverified { url: url.to_owned(), saw, logs, aftermath: Box::new(aftermath) })
-}
-
-/// Verifies what a stack of CloudFormation serves, and says what was seen. What it points to is the stack's to say, so
-/// nothing is moved back.
-///
-/// # Errors
-/// [`Error::Unverified`] with the log lines that match.
-pub async fn verify_stack(
-    aws: &Aws,
-    scope: &Scope,
-    url: &str,
-    check: &Check,
-    events: &Events,
-    cancel: &CancellationToken,
-) -> Result<String, Error> {
-    let since_ms = machine_ms() - LOGS_FROM_MS;
-    match look(url, check, events, cancel).await? {
-        Ok(seen) => Ok(seen),
-        Err(fault) => {
-            let logs = matching_logs(aws, scope, since_ms).await;
-            let aftermath = Box::new(Aftermath::OfStack);
-            Err(Error::Unverified { url: url.to_owned(), saw: fault.saw, logs, aftermath })
-        }
-    }
 }
 
 async fn look(
@@ -253,16 +247,7 @@ async fn look(
 /// CloudWatch's clock and ours may differ a little.
 const LOGS_FROM_MS: i64 = 3_000;
 
-async fn move_back(
-    aws: &Aws,
-    scope: &Scope,
-    verification: &Verification,
-    record: &mut Record,
-    events: &Events,
-) -> Aftermath {
-    if !verification.rollback {
-        return Aftermath::Kept;
-    }
+async fn move_back(aws: &Aws, scope: &Scope, record: &mut Record, events: &Events) -> Aftermath {
     let (before, after) = (&record.before, record.after.clone().unwrap_or_default());
     let Some(api) =
         before.api.as_deref().filter(|api| !before.is_empty() && after.api.as_deref() == Some(*api))
@@ -278,6 +263,25 @@ async fn move_back(
             events.send(Event::PointedBack { moves: moves.clone() });
             record.after = Some(record.before.clone());
             Aftermath::RolledBack(moves)
+        }
+        Err(error) => Aftermath::Failed(error.to_string()),
+    }
+}
+
+async fn restore(
+    aws: &Aws,
+    scope: &Scope,
+    prepared: &Prepared,
+    record: &mut Record,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> Aftermath {
+    match cloudformation::restore(aws, prepared, events, cancel).await {
+        Ok(false) => Aftermath::First,
+        Ok(true) => {
+            // Its code was published anew, under other versions than before.
+            record.after = observe(aws, scope).await.ok().map(|observed| Pointers::of(&observed, scope));
+            Aftermath::StackRestored
         }
         Err(error) => Aftermath::Failed(error.to_string()),
     }

@@ -57,7 +57,7 @@ pub use apply::{Outcome, apply, verify_gone};
 pub use artifact::{Artifact, Artifacts};
 pub use aws::{Aws, Identity, StaticCredentials, Target};
 pub use building::{Builder, Building};
-pub use change::{Aftermath, Looking, Verification, under_lock, verify_change, verify_stack};
+pub use change::{Aftermath, Looking, Verification, WayBack, under_lock, verify_change};
 pub use chat_functions::contract::Handler;
 pub use error::{AwsFailure, Error, StackProblem};
 pub use event::{Event, Events};

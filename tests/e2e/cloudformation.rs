@@ -2,11 +2,10 @@
 //! something fails.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use chat_local::{Fault, Rule};
 use chat_stacks::{Action, Event, Kind};
-use chat_tests::{Chat, Chatctl, handlers};
+use chat_tests::{Chat, handlers};
 use serde_json::Value;
 
 async fn versions(chat: &Chat) -> BTreeSet<String> {
@@ -141,63 +140,4 @@ async fn a_stage_is_handed_over_with_its_connections() {
     chat.delete_stack().await;
     assert_eq!(chat.account.everything().await, Vec::<String>::new());
     chat.stop().await;
-}
-
-/// Runs a verb that must be refused, and returns its error.
-fn refused(chatctl: &Chatctl, args: &[&str]) -> Value {
-    let done = chatctl.run(&[args, &["--json"]].concat());
-    let text = String::from_utf8_lossy(&done.stdout);
-    assert_eq!(done.status.code(), Some(4), "{args:?}: {text}");
-    let result = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .find(|line| line["ok"] == false);
-    result.unwrap_or_else(|| panic!("{text}"))["error"].clone()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_engine_refuses_what_the_other_one_owns() {
-    let chatctl = Chatctl::default();
-    chatctl.data(&["local", "up", "--detach", "--port", "0"]);
-    let by_stack = ["--engine", "cloudformation"];
-    let with = |args: &[&'static str]| [args, &by_stack].concat();
-    let folder = chatctl.state();
-    let folder = folder.parent().unwrap_or(Path::new(".")).to_string_lossy().into_owned();
-    // The same sources give the same text, and no cloud is asked.
-    let template = chatctl.data(&["synth"])["template"].clone();
-    assert_eq!(chatctl.data(&["synth"])["template"], template);
-
-    chatctl.data(&["deploy", "--yes"]);
-    let error = refused(&chatctl, &with(&["deploy", "--yes"]));
-    assert_eq!(error["code"], "other_engine", "{error}");
-    assert!(error["help"].as_str().is_some_and(|help| help.contains("chatctl eject")), "{error}");
-    let error = refused(&chatctl, &with(&["destroy", "--yes"]));
-    assert_eq!(error["code"], "other_engine", "{error}");
-
-    let written = chatctl.data(&["eject", "--out", &folder]);
-    assert_eq!(written["executed"], false);
-    let list = std::fs::read_to_string(written["resources"].as_str().unwrap_or_default()).expect("the list");
-    let list: Value = serde_json::from_str(&list).expect("JSON");
-    assert_eq!(
-        list.as_array().map(Vec::len),
-        written["imported"].as_u64().map(|n| usize::try_from(n).unwrap_or(0))
-    );
-    chatctl.data(&["eject", "--execute", "--yes", "--out", &folder]);
-
-    for args in [
-        ["plan", "--yes"],
-        ["deploy", "--yes"],
-        ["destroy", "--yes"],
-        ["rollback", "--yes"],
-        ["drift", "--yes"],
-    ] {
-        let error = refused(&chatctl, &args);
-        assert_eq!(error["code"], "other_engine", "{args:?}: {error}");
-    }
-    let error = refused(&chatctl, &["deploy", "--only-code", "--yes"]);
-    assert_eq!(error["code"], "other_engine", "{error}");
-    assert_eq!(chatctl.data(&with(&["deploy", "--yes"]))["changed"], false);
-    let deleted = chatctl.data(&with(&["destroy", "--yes"]))["deleted"].clone();
-    assert!(deleted.as_array().is_some_and(|deleted| deleted.len() > 30), "{deleted}");
-    assert_eq!(chatctl.data(&["status"])["resources"], 0);
 }

@@ -27,4 +27,5 @@ mod reconnect;
 mod refusals;
 mod rollback;
 mod rooms;
+mod stack_engine;
 mod workflows;

@@ -173,30 +173,6 @@ fn a_first_deploy_that_does_not_answer_says_that_there_is_nothing_to_go_back_to(
     assert!(chatctl.data(&["deploy", "--yes"])["verified"].is_string());
 }
 
-#[test]
-fn what_a_stack_serves_is_verified_and_left_to_the_stack() {
-    let by_stack = ["deploy", "--yes", "--engine", "cloudformation"];
-    let chatctl = Chatctl::default();
-    chatctl.build(handlers::binaries());
-    chatctl.cloud();
-    let data = chatctl.data(&by_stack);
-    assert!(data["verified"].as_str().unwrap_or_default().contains("welcomed as chatctl-verify-"), "{data}");
-    assert!(chatctl.data(&by_stack)["verified"].is_null(), "nothing changed, so there is nothing to verify");
-
-    chatctl.build(&broken(Handler::OnMessage));
-    let (code, lines) = chatctl.lines(&by_stack);
-
-    let error = &lines.last().expect("a result")["error"];
-    assert_eq!((code, &error["code"]), (7, &json!("unverified")), "{lines:?}");
-    assert!(
-        error["help"].as_str().unwrap_or_default().contains("only CloudFormation may move it"),
-        "{error}"
-    );
-    assert!(error["details"].as_str().unwrap_or_default().contains("on_message: "), "{error}");
-    chatctl.build(handlers::binaries());
-    assert!(chatctl.data(&by_stack)["verified"].is_string());
-}
-
 #[tokio::test]
 async fn a_verification_leaves_nothing_behind() {
     let chat = Chat::builder().start().await;

@@ -71,6 +71,7 @@ pub(crate) async fn run(context: &Context, args: &args::Deploy) -> Result<ExitCo
     if args.engine == Engine::Cloudformation {
         return super::stack::deploy(context, args).await;
     }
+    require_ledger(args.no_ledger)?;
     let wait = Duration::from_secs(args.lock.lock_timeout);
     if args.only_code {
         let report =
@@ -81,6 +82,15 @@ pub(crate) async fn run(context: &Context, args: &args::Deploy) -> Result<ExitCo
     let report = again_if_overtaken(context, wait, async |wait| deploy(context, args, wait).await).await?;
     context.output.result(&report);
     Ok(ExitCode::Ok)
+}
+
+/// Calls that are made from here are kept apart by the lock alone; a stack locks itself.
+pub(super) fn require_ledger(no_ledger: bool) -> Result<()> {
+    if no_ledger {
+        return Err(CliError::usage("ledger_needed", "only a stack can be changed without the stage's lock")
+            .help("leave --no-ledger out, or add --engine cloudformation"));
+    }
+    Ok(())
 }
 
 /// The short path.

@@ -14,7 +14,7 @@ use crate::exit_codes::ExitCode;
 use crate::output::progress::seconds;
 use crate::preflight::Preflight;
 use crate::stage::Stage;
-use crate::verbs::deploy::{ask, show_plan};
+use crate::verbs::deploy::{ask, require_ledger, show_plan};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -36,6 +36,7 @@ pub(crate) async fn run(context: &Context, args: &args::Destroy) -> Result<ExitC
     if args.engine == Engine::Cloudformation {
         return super::stack::destroy(context, args).await;
     }
+    require_ledger(args.no_ledger)?;
     let wait = Duration::from_secs(args.lock.lock_timeout);
     let report = again_if_overtaken(context, wait, async |wait| destroy(context, args, wait).await).await?;
     context.output.result(&report);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chat_stacks::ledger::{Changes, Record};
 use chat_stacks::pointers::{self, Move};
 use chat_stacks::rollback::{Target, target};
-use chat_stacks::{Error, status, under_lock, verify_change};
+use chat_stacks::{Error, WayBack, status, under_lock, verify_change};
 use console::style;
 use serde::Serialize;
 
@@ -119,7 +119,16 @@ async fn rollback(context: &Context, args: &args::Rollback, wait: Duration) -> R
             record.after = Some(after);
             match (&verification, &url) {
                 (Some(verification), Some(url)) => {
-                    verify_change(&seen.ledger, url, verification, record, &events, &cancel).await
+                    verify_change(
+                        &seen.ledger,
+                        url,
+                        verification,
+                        WayBack::Pointers,
+                        record,
+                        &events,
+                        &cancel,
+                    )
+                    .await
                 }
                 _ => Ok(()),
             }

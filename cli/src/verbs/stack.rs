@@ -1,17 +1,26 @@
 //! `deploy`, `plan` and `destroy` by CloudFormation: the same questions and the same pictures, carried out by a stack.
 
-use chat_stacks::cloudformation::{self, Preparation, Prepared, Template};
-use chat_stacks::{Artifacts, Kind, PlanOptions, Stack, Verification, verify_gone, verify_stack};
+use std::time::Duration;
 
-use super::deploy::{ask, confirm, show_plan, status_of};
+use chat_stacks::cloudformation::{self, Preparation, Prepared, Template};
+use chat_stacks::ledger::{Changes, Ledger, NAME, Pointers, Record, Ticket};
+use chat_stacks::{
+    Artifacts, Events, Kind, PlanOptions, Stack, WayBack, observe, status, under_lock, verify_change,
+    verify_gone,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::deploy::{ask, confirm, show_plan};
 use super::outputs::Listing;
 use super::{deploy, destroy, plan};
 use crate::args;
+use crate::change::again_if_overtaken;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit_codes::ExitCode;
 use crate::output::progress::show;
 use crate::stage::Stage;
+use crate::who;
 
 pub(crate) async fn deploy(context: &Context, args: &args::Deploy) -> Result<ExitCode> {
     if args.adopt {
@@ -22,9 +31,19 @@ pub(crate) async fn deploy(context: &Context, args: &args::Deploy) -> Result<Exi
         return Err(CliError::usage("only_code_not_possible", "a stack is changed as a whole")
             .help("leave --only-code out: a change set holds what differs and nothing else"));
     }
-    let work = async {
+    let wait = Duration::from_secs(args.lock.lock_timeout);
+    let report =
+        again_if_overtaken(context, wait, async |wait| deploy_once(context, args, wait).await).await?;
+    context.output.result(&report);
+    Ok(ExitCode::Ok)
+}
+
+async fn deploy_once(context: &Context, args: &args::Deploy, wait: Duration) -> Result<deploy::Report> {
+    let look = async {
         let stage = Stage::open(context, args.cloud.port).await?;
-        let prepared = prepare(context, &stage).await?;
+        // Before the stack is looked at: of one that somebody works on no change set can be made.
+        let run = Run::open(context, &stage, args.no_ledger, wait).await?;
+        let (prepared, observed) = tokio::try_join!(prepare(context, &stage, wait), stage.observe())?;
         if !prepared.plan.is_empty() {
             show_plan(context, &prepared.plan);
             if let Err(declined) = confirm(context, &stage, &prepared.plan).await {
@@ -32,44 +51,57 @@ pub(crate) async fn deploy(context: &Context, args: &args::Deploy) -> Result<Exi
                 return Err(declined);
             }
         }
-        Ok((stage, prepared))
+        Ok((stage, run, prepared, observed))
     };
-    let (stage, prepared) = context.unless_stopped(work).await?;
+    let (stage, run, prepared, observed) = context.unless_stopped(look).await?;
+    let scope = stage.settings.scope();
     let plan = &prepared.plan;
-    let outcome = if plan.is_empty() {
-        Default::default()
-    } else {
-        show(&context.output, plan.steps.len(), async |events| {
-            cloudformation::execute(&stage.aws, &prepared, &events, &context.stop).await
-        })
-        .await?
+    let unchanged = plan.unchanged.len();
+    if plan.is_empty() {
+        let outputs = Listing::of(&status::of(&observed, &scope), &stage);
+        return Ok(deploy::Report {
+            changed: false,
+            applied: Vec::new(),
+            unchanged,
+            elapsed_ms: 0,
+            verified: None,
+            outputs,
+        });
+    }
+    let verification = stage.verification(args.verify)?;
+    let record = Record {
+        changes: Changes::of(plan),
+        before: Pointers::of(&observed, &scope),
+        ..who::record(&stage, "deploy").await?
     };
-    let status = status_of(&stage).await?;
-    let verification = stage.verification(args.verify)?.filter(|_| !plan.is_empty());
-    let verified = match (verification, &status.websocket_url) {
-        (Some(Verification { check, .. }), Some(url)) => {
-            let verify = async |events| {
-                let scope = stage.settings.scope();
-                verify_stack(&stage.aws, &scope, url, &check, &events, &context.stop).await
-            };
-            Some(show(&context.output, 0, verify).await?)
-        }
-        _ => None,
-    };
-    context.output.result(&deploy::Report {
-        changed: !plan.is_empty(),
+    let ((outcome, status), record) = show(&context.output, plan.steps.len(), async |events| {
+        let work = async |record: &mut Record, cancel: CancellationToken| {
+            let outcome = cloudformation::execute(&stage.aws, &prepared, &events, &cancel).await?;
+            let observed = observe(&stage.aws, &scope).await?;
+            record.after = Some(Pointers::of(&observed, &scope));
+            let status = status::of(&observed, &scope);
+            if let (Some(verification), Some(url)) = (&verification, &status.websocket_url) {
+                let back = WayBack::Stack(&prepared);
+                verify_change(&run.ledger, url, verification, back, record, &events, &cancel).await?;
+            }
+            Ok((outcome, status))
+        };
+        run.carry_out(context, &stage, record, false, &events, work).await
+    })
+    .await?;
+    Ok(deploy::Report {
+        changed: true,
         applied: outcome.done,
-        unchanged: plan.unchanged.len(),
+        unchanged,
         elapsed_ms: outcome.elapsed_ms,
-        verified,
+        verified: record.verified,
         outputs: Listing::of(&status, &stage),
-    });
-    Ok(ExitCode::Ok)
+    })
 }
 
 pub(crate) async fn plan(context: &Context, args: &args::Plan) -> Result<ExitCode> {
     let stage = Stage::open(context, args.cloud.port).await?;
-    let prepared = prepare(context, &stage).await?;
+    let prepared = prepare(context, &stage, Duration::ZERO).await?;
     if !prepared.plan.is_empty() {
         cloudformation::discard(&stage.aws, &prepared).await?;
     }
@@ -85,10 +117,10 @@ pub(crate) async fn template(context: &Context, stage: &Stage) -> Result<(Templa
     Ok((cloudformation::synth(&stage.settings, &artifacts)?, artifacts))
 }
 
-async fn prepare(context: &Context, stage: &Stage) -> Result<Prepared> {
+async fn prepare(context: &Context, stage: &Stage, wait: Duration) -> Result<Prepared> {
     let (template, artifacts) = template(context, stage).await?;
     loop {
-        match cloudformation::prepare(&stage.aws, &template, &artifacts).await? {
+        match cloudformation::prepare(&stage.aws, &template, &artifacts, wait).await? {
             Preparation::Ready(prepared) => return Ok(*prepared),
             Preparation::DeleteFirst => {
                 let text = "the stack's creation failed before and was rolled back: it can only be deleted";
@@ -114,9 +146,18 @@ pub(crate) async fn destroy(context: &Context, args: &args::Destroy) -> Result<E
             "set `table: { deletion_protection: false }`, deploy with --engine cloudformation, then destroy",
         ));
     }
-    let work = async {
+    let wait = Duration::from_secs(args.lock.lock_timeout);
+    let report =
+        again_if_overtaken(context, wait, async |wait| destroy_once(context, args, wait).await).await?;
+    context.output.result(&report);
+    Ok(ExitCode::Ok)
+}
+
+async fn destroy_once(context: &Context, args: &args::Destroy, wait: Duration) -> Result<destroy::Report> {
+    let look = async {
         let stage = Stage::open(context, args.cloud.port).await?;
         let stack = Stack::empty(stage.settings.scope());
+        let run = Run::open(context, &stage, args.no_ledger, wait).await?;
         let (observed, has_stack) = tokio::try_join!(stage.observe(), async {
             Ok(cloudformation::is_deployed(&stage.aws, stack.scope()).await?)
         })?;
@@ -135,20 +176,91 @@ pub(crate) async fn destroy(context: &Context, args: &args::Destroy) -> Result<E
             let what = if data { ", with every message in it" } else { "" };
             ask(context, &format!("Delete the stack with all of this{what}?")).await?;
         }
-        Ok((stage, stack, plan))
+        Ok((stage, run, plan, observed, has_stack))
     };
-    let (stage, stack, plan) = context.unless_stopped(work).await?;
+    let (stage, run, plan, observed, has_stack) = context.unless_stopped(look).await?;
+    let scope = stage.settings.scope();
     let known: Vec<_> = plan.steps.iter().map(|step| step.resource.clone()).collect();
+    let record = Record {
+        changes: Changes::of(&plan),
+        before: Pointers::of(&observed, &scope),
+        ..who::record(&stage, "destroy").await?
+    };
     let outcome = show(&context.output, known.len(), async |events| {
-        cloudformation::delete(&stage.aws, stack.scope(), &known, &events, &context.stop).await
+        let work = async |_: &mut Record, cancel: CancellationToken| {
+            cloudformation::delete(&stage.aws, &scope, &known, &events, &cancel).await
+        };
+        if !has_stack {
+            // At most the shell of a stack that nothing was made of.
+            let outcome = work(&mut record.clone(), context.stop.clone()).await?;
+            run.forget(&record).await?;
+            return Ok(outcome);
+        }
+        let (outcome, _) = run.carry_out(context, &stage, record, true, &events, work).await?;
+        Ok::<_, CliError>(outcome)
     })
     .await?;
-    verify_gone(&stage.aws, stack.scope()).await?;
     if !outcome.done.is_empty() {
-        let bucket = cloudformation::bucket_of(&stage.aws, stack.scope()).await?;
+        let bucket = cloudformation::bucket_of(&stage.aws, &scope).await?;
         let text = format!("the bucket {bucket} stays: all stages of the app have their code in it");
         context.output.note("bucket_stays", &text);
     }
-    context.output.result(&destroy::Report { deleted: outcome.done, elapsed_ms: outcome.elapsed_ms });
-    Ok(ExitCode::Ok)
+    Ok(destroy::Report { deleted: outcome.done, elapsed_ms: outcome.elapsed_ms })
+}
+
+/// A run that is locked and written down like any other, unless nobody wants that: a stack locks itself.
+struct Run {
+    ledger: Ledger,
+    ticket: Option<Ticket>,
+}
+
+impl Run {
+    async fn open(context: &Context, stage: &Stage, no_ledger: bool, wait: Duration) -> Result<Self> {
+        let ledger = stage.ledger();
+        let ticket = if no_ledger {
+            None
+        } else {
+            Some(stage.open_ledger(context, &ledger, wait).await.map_err(or_without)?)
+        };
+        Ok(Self { ledger, ticket })
+    }
+
+    async fn carry_out<T>(
+        &self,
+        context: &Context,
+        stage: &Stage,
+        mut record: Record,
+        last: bool,
+        events: &Events,
+        work: impl AsyncFnOnce(&mut Record, CancellationToken) -> Result<T, chat_stacks::Error>,
+    ) -> Result<(T, Record)> {
+        if let Some(ticket) = &self.ticket {
+            let done = under_lock(&self.ledger, ticket, record, last, events, &context.stop, work);
+            return Box::pin(done).await.map_err(|error| or_without(error.into()));
+        }
+        let done = Box::pin(work(&mut record, context.stop.clone())).await?;
+        if last {
+            verify_gone(&stage.aws, &stage.settings.scope()).await?;
+        }
+        Ok((done, record))
+    }
+
+    /// Removes the lock of a stage that is gone already.
+    async fn forget(&self, record: &Record) -> Result<()> {
+        match self.ticket.as_ref().filter(|ticket| ticket.has_lock()) {
+            Some(ticket) => Ok(self.ledger.forget(ticket, &record.by).await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Who may use CloudFormation alone is told how to go on.
+fn or_without(error: CliError) -> CliError {
+    if error.is_denied() {
+        return error.help(format!(
+            "lock and history are in the table `{}`, which a principal needs access to; `--no-ledger` goes without both",
+            NAME
+        ));
+    }
+    error
 }

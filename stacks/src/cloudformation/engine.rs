@@ -4,7 +4,7 @@
 use aws_sdk_cloudformation::types::{
     Capability, ChangeSetStatus, ChangeSetType, ResourceChange, ResourceToImport, Tag,
 };
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::changes;
@@ -26,6 +26,9 @@ use crate::resource::Outputs;
 /// A change set takes seconds in a region; with a hook or a macro in the account it may take minutes.
 const CHANGE_SET_WITHIN: Duration = Duration::from_secs(300);
 
+/// Between two looks at a stack that somebody works on.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 /// There is nothing in it to delete.
 const EMPTY_GONE_WITHIN: Duration = Duration::from_secs(120);
 
@@ -36,6 +39,8 @@ pub struct Prepared {
     template: Template,
     change_set: String,
     stack: String,
+    /// What the stack's template was before; nothing where there was no stack.
+    before: Option<String>,
 }
 
 impl Prepared {
@@ -54,14 +59,20 @@ pub enum Preparation {
     DeleteFirst,
 }
 
-/// Uploads the code and makes a change set of the template.
+/// Uploads the code and makes a change set of the template. If somebody works on the stack it waits for them, for as long
+/// as `wait`.
 ///
 /// # Errors
 /// [`Error::Stack`] where the stage belongs to the other engine, or its stack is in a state that nothing goes on from.
-pub async fn prepare(aws: &Aws, template: &Template, artifacts: &Artifacts) -> Result<Preparation, Error> {
+pub async fn prepare(
+    aws: &Aws,
+    template: &Template,
+    artifacts: &Artifacts,
+    wait: Duration,
+) -> Result<Preparation, Error> {
     let scope = &template.scope;
     alone(aws, scope, None, async |cx| {
-        let kind = match stack::find(cx).await? {
+        let kind = match at_rest(cx, wait).await? {
             Some(found) => match found.next(scope)? {
                 Next::Create => ChangeSetType::Create,
                 Next::Update => ChangeSetType::Update,
@@ -73,11 +84,36 @@ pub async fn prepare(aws: &Aws, template: &Template, artifacts: &Artifacts) -> R
             refuse_direct(cx).await?;
         }
         let identity = aws.identity().await?;
-        bucket::fill(cx, identity, artifacts).await?;
-        let changes = change_set(cx, template, kind, Vec::new()).await?;
-        Ok(Preparation::Ready(Box::new(changes)))
+        let before = async {
+            match kind {
+                ChangeSetType::Create => Ok(None),
+                _ => template_of(cx).await.map(Some),
+            }
+        };
+        let (before, _) = tokio::try_join!(before, bucket::fill(cx, identity, artifacts))?;
+        let prepared = change_set(cx, template, kind.clone(), Vec::new()).await?;
+        Ok(Preparation::Ready(Box::new(Prepared { before, ..prepared })))
     })
     .await
+}
+
+/// The stack, once nobody works on it any more or `wait` is over.
+async fn at_rest(cx: &Cx<'_>, wait: Duration) -> Result<Option<stack::Found>, Error> {
+    let started = Instant::now();
+    loop {
+        match stack::find(cx).await? {
+            Some(found) if found.is_in_work() && started.elapsed() < wait => {
+                sleep(LOOK_AGAIN.min(wait.saturating_sub(started.elapsed()))).await;
+            }
+            found => return Ok(found),
+        }
+    }
+}
+
+async fn template_of(cx: &Cx<'_>) -> Result<String, Error> {
+    let stack = stack::name(cx.scope);
+    let answer = cx.call(|| cx.aws.cloudformation.get_template().stack_name(&stack).send()).await?;
+    Ok(answer.template_body.unwrap_or_default())
 }
 
 /// A stage that was deployed directly has everything that the stack would make.
@@ -159,7 +195,7 @@ pub(super) async fn change_set(
         }
     };
     let plan = changes::plan(template, changes);
-    Ok(Prepared { plan, template: template.clone(), change_set: id, stack })
+    Ok(Prepared { plan, template: template.clone(), change_set: id, stack, before: None })
 }
 
 /// The changes; nothing if there are none.
@@ -243,6 +279,25 @@ pub async fn execute(
     })
     .await?;
     watch::follow(&cx, &prepared.template, &prepared.stack, seen, cancel).await
+}
+
+/// Gives the stack the template that it had before `prepared` was executed. Says whether there was one.
+pub(crate) async fn restore(
+    aws: &Aws,
+    prepared: &Prepared,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> Result<bool, Error> {
+    let Some(before) = &prepared.before else { return Ok(false) };
+    let template = prepared.template.earlier(before.clone());
+    let back = alone(aws, prepared.scope(), None, async |cx| {
+        change_set(cx, &template, ChangeSetType::Update, Vec::new()).await
+    });
+    let back = back.await?;
+    if !back.plan.is_empty() {
+        execute(aws, &back, events, cancel).await?;
+    }
+    Ok(true)
 }
 
 /// Forgets a change set that is not wanted, and the stack that exists for nothing else.

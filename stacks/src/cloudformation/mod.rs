@@ -16,6 +16,7 @@ mod stack;
 mod template;
 mod watch;
 
+pub(crate) use engine::restore;
 pub use engine::{Preparation, Prepared, bucket_of, delete, discard, execute, is_deployed, prepare};
 pub(crate) use forms::Form;
 pub use template::{Template, synth};
@@ -38,6 +39,7 @@ crate::permissions::outside! {
         describe_stack_events DescribeStackEventsError,
         describe_stacks DescribeStacksError,
         execute_change_set ExecuteChangeSetError,
+        get_template GetTemplateError,
     }
     aws_sdk_s3 {
         create_bucket CreateBucketError,

@@ -57,6 +57,11 @@ impl Found {
         self.status != "REVIEW_IN_PROGRESS"
     }
 
+    /// Whether CloudFormation does something with it now.
+    pub(crate) fn is_in_work(&self) -> bool {
+        self.has_resources() && self.status.ends_with("_IN_PROGRESS")
+    }
+
     /// # Errors
     /// [`Error::Stack`] says how to get out of a state that nothing can go on from.
     /// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html>
@@ -90,9 +95,10 @@ impl Found {
                 "what is left of it has to go first",
                 format!("chatctl destroy --engine cloudformation --stage {stage}"),
             ),
-            status if status.ends_with("_IN_PROGRESS") => stuck(
+            _ if self.is_in_work() => stuck(
                 "somebody is working on it",
-                "wait until that is over, then run the same command again".to_owned(),
+                "wait until that is over, then run the same command again; `--lock-timeout 600` waits for it"
+                    .to_owned(),
             ),
             _ => stuck(
                 "nothing here knows what to do with it",

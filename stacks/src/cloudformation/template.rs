@@ -210,6 +210,11 @@ impl Template {
         Self { scope: scope.clone(), body: String::new(), entries }
     }
 
+    /// An earlier text, whose entries are called as they are in this one as far as they are in it.
+    pub(crate) fn earlier(&self, body: String) -> Self {
+        Self { body, ..self.clone() }
+    }
+
     /// Entries of `Resources`.
     pub fn len(&self) -> usize {
         self.entries.len()

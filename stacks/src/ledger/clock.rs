@@ -41,7 +41,7 @@ impl Clock {
     }
 }
 
-pub(crate) fn machine_ms() -> i64 {
+fn machine_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -29,7 +29,7 @@ use table::{Item, PARTITION_KEY, SORT_KEY, number, read_text, text};
 use ticket::{Held, LockItem};
 
 pub use applied::Applied;
-pub(crate) use clock::{machine_ms, written};
+pub(crate) use clock::written;
 pub use lock::{Lock, Lost};
 pub use record::{Changes, Commit, Holder, Outcome, Pointers, Record};
 pub use table::NAME;
