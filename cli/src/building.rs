@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 
 use chat_stacks::{Artifacts, Builder, Building, Kind, Observed};
 
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::exit_codes::ExitCode;
 
 /// A build that was begun. It goes on while [`beside`](Self::beside) or [`through`](Self::through) do something else.
@@ -44,19 +44,34 @@ impl<'a> Build<'a> {
         if observed.iter().any(|(at, _)| at.kind == Kind::Function) { self.finish().await } else { Ok(()) }
     }
 
+    /// Does `other` to its end, whatever becomes of the build, and says how that ended if it did.
+    pub(crate) async fn alongside<T>(&mut self, other: impl Future<Output = T>) -> (T, Result<()>) {
+        let mut other = pin!(other);
+        if self.builder.is_some() {
+            tokio::select! {
+                built = self.finish() => return (other.await, built),
+                done = &mut other => return (done, Ok(())),
+            }
+        }
+        (other.await, Ok(()))
+    }
+
     /// Does `deploy` meanwhile. If the build fails it still comes to its end, without what needs the build.
-    pub(crate) async fn through<T>(mut self, deploy: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) async fn through<T>(
+        mut self,
+        deploy: impl Future<Output = Result<T>>,
+    ) -> std::result::Result<T, Failed> {
         let mut deploy = pin!(deploy);
         let built = tokio::select! {
             biased;
             built = self.finish() => built,
-            done = &mut deploy => return done,
+            done = &mut deploy => return done.map_err(Failed::Deploy),
         };
         match (deploy.await, built) {
             // Whoever stops a run with Ctrl-C stops cargo with it.
-            (Err(error), Err(_)) if error.exit == ExitCode::Interrupted => Err(error),
-            (Err(_), Err(failed)) => Err(failed.help(AFTER_FAILURE)),
-            (done, _) => done,
+            (Err(error), Err(_)) if error.exit == ExitCode::Interrupted => Err(Failed::Deploy(error)),
+            (Err(_), Err(failed)) => Err(Failed::Build(failed.help(AFTER_FAILURE))),
+            (done, _) => done.map_err(Failed::Deploy),
         }
     }
 
@@ -80,13 +95,27 @@ impl<'a> Build<'a> {
     }
 }
 
+/// What failed of a deploy and the build beside it.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Build(CliError),
+    Deploy(CliError),
+}
+
+impl From<Failed> for CliError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Build(error) | Failed::Deploy(error) => error,
+        }
+    }
+}
+
 const AFTER_FAILURE: &str =
     "mend it and run the same command again: what was made meanwhile stays and is gone on with";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::CliError;
 
     fn failed(code: &str) -> CliError {
         CliError::failed(code, code)
@@ -106,9 +135,20 @@ mod tests {
             tokio::task::yield_now().await;
             Err::<(), _>(failed("apply"))
         };
-        let error = build.through(deploy).await.unwrap_err();
+        let Err(Failed::Build(error)) = build.through(deploy).await else { panic!("it does not compile") };
         assert_eq!(error.code, "compile");
         assert!(error.help.is_some_and(|help| help.contains("stays")));
+    }
+
+    #[tokio::test]
+    async fn what_is_done_alongside_is_done_though_the_build_failed() {
+        let mut build = Build::begin(async { Err(failed("compile")) });
+        let slower = async {
+            tokio::task::yield_now().await;
+            7
+        };
+        let (done, built) = build.alongside(slower).await;
+        assert_eq!((done, built.unwrap_err().code.as_str()), (7, "compile"));
     }
 
     #[tokio::test]

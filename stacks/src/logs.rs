@@ -53,6 +53,15 @@ pub struct LogLine {
     pub event_id: String,
 }
 
+impl LogLine {
+    /// Whether it is one of those that Lambda itself writes around every event.
+    pub fn is_platform(&self) -> bool {
+        ["START RequestId:", "END RequestId:", "REPORT RequestId:", "INIT_START "]
+            .iter()
+            .any(|start| self.message.starts_with(start))
+    }
+}
+
 /// Looks lines up, oldest first. A function that never ran has none.
 pub async fn query(aws: &Aws, scope: &Scope, query: &LogQuery) -> Result<Vec<LogLine>, Error> {
     let looks =

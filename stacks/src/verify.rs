@@ -239,14 +239,18 @@ async fn within<T>(what: &str, work: impl Future<Output = Result<T, Fault>>) -> 
     timeout(STEP, work).await.map_err(late)?
 }
 
-/// What the functions logged since `since_ms`: the newest lines, oldest first. Empty if nothing comes in time.
+/// What the functions logged since `since_ms`: the newest lines, oldest first, without those that only say that a function
+/// ran. Empty if nothing comes in time.
 pub(crate) async fn matching_logs(aws: &Aws, scope: &Scope, since_ms: i64) -> Vec<LogLine> {
-    let query =
-        LogQuery { functions: Handler::ALL.to_vec(), since_ms, pattern: None, limit: Some(LOG_LINES) };
+    // Lambda's own lines are three of four.
+    let limit = Some(LOG_LINES * 4);
+    let query = LogQuery { functions: Handler::ALL.to_vec(), since_ms, pattern: None, limit };
     let started = Instant::now();
     loop {
         // What cannot be read is not what went wrong.
-        let lines = logs::query(aws, scope, &query).await.unwrap_or_default();
+        let mut lines = logs::query(aws, scope, &query).await.unwrap_or_default();
+        lines.retain(|line| !line.is_platform());
+        lines.drain(..lines.len().saturating_sub(LOG_LINES));
         if !lines.is_empty() || started.elapsed() > LOGS_WITHIN {
             return lines;
         }

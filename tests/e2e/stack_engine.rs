@@ -50,7 +50,6 @@ fn error_of(lines: &[Value]) -> &Value {
 }
 
 /// A deploy in the background, once CloudFormation is at work for it.
-#[expect(clippy::zombie_processes, reason = "whoever began it waits for it; a test that fails ends with it")]
 fn begin(chatctl: &Chatctl) -> Child {
     let mut command = chatctl.command(&[&with(&["deploy"])[..], &["--json"]].concat());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("chatctl starts");

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use chat_stacks::settings::Endpoint;
 use chat_stacks::status::{self, Status};
-use chat_stacks::{Action, Artifacts, Building, Plan, PlanOptions, StageSettings};
+use chat_stacks::{Action, Plan, PlanOptions, StageSettings};
 use console::style;
 use serde::Serialize;
 
 use crate::args::Dev;
+use crate::building::{Build, Failed};
 use crate::change::{Seen, again_if_overtaken};
 use crate::context::Context;
 use crate::env;
@@ -114,30 +115,36 @@ async fn session(context: &Context, args: &Dev, started: Instant, slot: &mut Opt
     // Before the build, so that no change falls between the two.
     let watch = Watch::start(&project)?;
 
-    let build = async { stage::pack(&project, &stage::build(context, &project, &settings).await?).await };
+    let mut build = begin_build(context, &project, &settings);
     let prepare = async {
         let host = slot.insert(Host::start(context, &project, args.cloud.port, args.fresh).await?);
         let stage = Stage::of_cloud(&project, &settings, host.record().clone()).await?;
         let ((), seen) = stage.look(context, LOCK_PATIENCE, async { Ok(()) }).await?;
         Ok::<_, CliError>((stage, seen))
     };
-    let (artifacts, prepared) = tokio::join!(build, prepare);
+    // A cloud with the old code serves, though the new code does not compile.
+    let (prepared, mut built) = build.alongside(prepare).await;
     let (stage, seen) = prepared?;
+    if built.is_ok() {
+        built = build.for_plan_of(&seen.observed).await;
+    }
     let host = slot.as_ref();
 
     let mut session = Session { context, project: &project, stage, web, args, started, ready: false, watch };
-    match artifacts {
-        Ok(artifacts) => match session.deploy(&artifacts, seen).await {
-            Err(error) if error.code == "overtaken" => session.deploy_again().await?,
-            result => result?,
-        },
-        Err(error) => {
+    let before = status::of(&seen.observed, &session.stage.settings.scope());
+    let deployed = match built {
+        Ok(()) => session.deploy(build, seen).await,
+        Err(error) => Err(Failed::Build(error)),
+    };
+    match deployed {
+        Err(Failed::Deploy(error)) if error.code == "overtaken" => session.deploy_again().await?,
+        Err(Failed::Build(error)) => {
             session.build_failed(&error);
-            let status = status::of(&seen.observed, &session.stage.settings.scope());
-            if status.deployed {
-                session.announce(&status);
+            if before.deployed {
+                session.announce(&before);
             }
         }
+        result => result?,
     }
     let tail = Tail::from_now(session.stage.aws.clone(), session.stage.settings.scope());
     let mut events = 0;
@@ -170,17 +177,19 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Plans against what was observed, and applies.
-    async fn deploy(&mut self, artifacts: &Artifacts, seen: Seen) -> Result<()> {
+    async fn deploy(&mut self, build: Build<'_>, seen: Seen) -> std::result::Result<(), Failed> {
         let options = PlanOptions::of(&self.stage.settings);
-        let building = Building::over(artifacts.clone());
-        let (stack, plan) =
-            self.stage.compare(&building, &seen.observed, seen.ticket.applied(), &options).await?;
+        let compare =
+            self.stage.compare(build.building(), &seen.observed, seen.ticket.applied(), &options).await;
+        let (stack, plan) = compare.map_err(Failed::Deploy)?;
         let status = if plan.is_empty() {
             status::of(&seen.observed, stack.scope())
         } else {
             self.show_plan(&plan);
-            let verification = self.stage.verification(crate::args::Verify::default())?;
-            let done = self.stage.carry_out(self.context, VERB, seen, &stack, &plan, verification).await?;
+            let verify = crate::args::Verify::default();
+            let verification = self.stage.verification(verify).map_err(Failed::Deploy)?;
+            let deploy = self.stage.carry_out(self.context, VERB, seen, &stack, &plan, verification);
+            let done = build.through(deploy).await?;
             status::of(&done.observed, stack.scope())
         };
         self.announce(&status);
@@ -265,9 +274,10 @@ impl Session<'_> {
     /// The long way, for changed settings and for a first deploy that could not be made so far.
     async fn deploy_again(&mut self) -> Result<()> {
         self.stage.settings = self.read_settings()?;
-        let (artifacts, seen) =
-            self.stage.look(self.context, LOCK_PATIENCE, self.stage.artifacts(self.context)).await?;
-        self.deploy(&artifacts, seen).await
+        let mut build = begin_build(self.context, self.project, &self.stage.settings);
+        let ((), seen) = build.beside(self.stage.look(self.context, LOCK_PATIENCE, async { Ok(()) })).await?;
+        build.for_plan_of(&seen.observed).await?;
+        Ok(self.deploy(build, seen).await?)
     }
 
     fn read_settings(&self) -> Result<StageSettings> {
@@ -290,6 +300,11 @@ impl Session<'_> {
         let text = format!("{text}\n  {}", style(going_on).for_stderr().dim());
         output.event("build_failed", serde_json::json!({ "error": error }), text);
     }
+}
+
+fn begin_build<'a>(context: &'a Context, project: &'a Project, settings: &StageSettings) -> Build<'a> {
+    let settings = settings.clone();
+    Build::begin(async move { stage::pack(project, &stage::build(context, project, &settings).await?).await })
 }
 
 /// Opens the page where there is a desktop. Whoever has none reads the address.

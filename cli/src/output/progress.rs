@@ -152,7 +152,9 @@ fn paint_dim(text: &str) -> String {
 
 /// `0.04 s`, and from a minute on `2 minutes`.
 pub(crate) fn seconds(took: Duration) -> String {
-    if took < Duration::from_secs(60) {
+    if took < Duration::from_millis(100) {
+        format!("{} ms", took.as_millis())
+    } else if took < Duration::from_secs(60) {
         format!("{:.2} s", took.as_secs_f64())
     } else {
         HumanDuration(took).to_string()

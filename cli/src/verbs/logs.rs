@@ -119,13 +119,6 @@ fn print(context: &Context, line: &LogLine) {
     }
 }
 
-/// What Lambda itself writes around every event.
-fn is_platform(message: &str) -> bool {
-    ["START RequestId:", "END RequestId:", "REPORT RequestId:", "INIT_START "]
-        .iter()
-        .any(|start| message.starts_with(start))
-}
-
 /// What a REPORT line says in a few words: `18.93 ms, 16 MB, cold start 8.68 ms`.
 fn report(message: &str) -> Option<String> {
     let mut fields = message.strip_prefix("REPORT ")?.split('\t').filter_map(|field| field.split_once(": "));
@@ -137,17 +130,21 @@ fn report(message: &str) -> Option<String> {
     Some(format!("{duration}, {memory}{cold}"))
 }
 
+/// A new line that begins below the text of the one before: behind the time and the function.
+const INDENT: &str = "\n                        ";
+
 /// A line as people read it. Of Lambda's own lines, which they see with `verbose`, only the durations remain.
 fn render(line: &LogLine, time: Timestamp, zone: &TimeZone, verbose: bool) -> Option<String> {
     let time = time.to_zoned_datetime(zone.clone()).strftime("%H:%M:%S%.3f").to_string();
     let name = format!("{:10}", line.function);
     let text = match serde_json::from_str::<Map<String, Value>>(&line.message) {
         Ok(fields) => structured(fields),
-        Err(_) if is_platform(&line.message) => {
+        Err(_) if line.is_platform() => {
             let text = if verbose { line.message.clone() } else { report(&line.message)? };
             style(visible(&text)).dim().to_string()
         }
-        Err(_) => visible(&line.message),
+        // Below the first line, so that none of them can pass for another entry.
+        Err(_) => line.message.trim_end().split('\n').map(visible).collect::<Vec<_>>().join(INDENT),
     };
     Some(format!("{} {} {text}", style(time).dim(), color_of(line.function).apply_to(name)))
 }
@@ -238,6 +235,14 @@ mod tests {
         assert_eq!(shown(report), "00:00:00.123 connect    1.30 ms, 13 MB, cold start 12.43 ms");
         assert_eq!(rendered("START RequestId: r Version: 2", false), None);
         assert!(rendered("START RequestId: r Version: 2", true).unwrap().ends_with("Version: 2"));
+    }
+
+    #[test]
+    fn further_lines_of_a_message_stand_below_its_first() {
+        assert_eq!(
+            shown("Error: it ended\nRuntime.ExitError\n"),
+            "00:00:00.123 connect    Error: it ended\n                        Runtime.ExitError"
+        );
     }
 
     #[test]

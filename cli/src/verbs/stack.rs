@@ -43,7 +43,9 @@ async fn deploy_once(context: &Context, args: &args::Deploy, wait: Duration) -> 
         let stage = Stage::open(context, args.cloud.port).await?;
         // Before the stack is looked at: of one that somebody works on no change set can be made.
         let run = Run::open(context, &stage, args.no_ledger, wait).await?;
-        let (prepared, observed) = tokio::try_join!(prepare(context, &stage, wait), stage.observe())?;
+        let prepared = prepare(context, &stage, wait).await?;
+        // Not before: somebody may have worked on it until now.
+        let observed = stage.observe().await?;
         if !prepared.plan.is_empty() {
             show_plan(context, &prepared.plan);
             if let Err(declined) = confirm(context, &stage, &prepared.plan).await {

@@ -29,6 +29,7 @@ pub struct Lock {
     ledger: Ledger,
     pub number: u64,
     token: String,
+    began: Instant,
 }
 
 /// The lock is somebody else's now.
@@ -53,7 +54,7 @@ impl Ledger {
     /// ticket was drawn.
     pub async fn take(&self, ticket: &Ticket, record: &mut Record) -> Result<Lock, Error> {
         let fence = ticket.look.last_number() + 1;
-        let lock = Lock { ledger: self.clone(), number: fence, token: new_token() };
+        let lock = Lock { ledger: self.clone(), number: fence, token: new_token(), began: Instant::now() };
         record.number = fence;
         record.by.since_ms = self.clock.now_ms();
         for _ in 0..5 {
@@ -340,7 +341,9 @@ impl Lock {
     /// # Errors
     /// [`Error::LockLost`] if it was somebody else's by then; the record is theirs, too.
     pub async fn finish(self, record: &mut Record, gone: bool) -> Result<(), Error> {
-        record.ended_ms = Some(self.ledger.clock.now_ms());
+        // DynamoDB tells the time in whole seconds: good enough for when, and not for how long.
+        let took_ms = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        record.ended_ms = Some(record.by.since_ms.saturating_add(took_ms));
         let lock = if gone { self.removing()? } else { self.ledger.freeing(&self.token, None)? };
         let mut items = vec![lock, put(&self.ledger, record, false)?];
         if gone {

@@ -96,7 +96,9 @@ impl Source {
             let at = format!(" at line {} column {}", location.line(), location.column());
             message = message.replace(&at, "");
         }
-        let span = location.map(|at| Span::token(&self.text, at.line(), at.column()));
+        let span = duplicate(&message)
+            .and_then(|path| locate::repeated(&self.text, &path))
+            .or_else(|| location.map(|at| Span::token(&self.text, at.line(), at.column())));
         let (message, help) = explain(&message);
         SettingsError { name: self.name.clone(), text: self.text.clone(), span, message, help }
     }
@@ -105,6 +107,13 @@ impl Source {
 fn is_scalar(text: &str, span: Span) -> bool {
     let line = text.get(span.offset..).unwrap_or_default().lines().next().unwrap_or_default();
     !line.starts_with(['{', '[', '-']) && !line.get(span.length..).unwrap_or_default().starts_with(':')
+}
+
+/// The setting that is there twice. Of one that is, `serde_yaml` tells the place of the group alone.
+fn duplicate(message: &str) -> Option<Vec<&str>> {
+    let (path, rest) = message.split_once("duplicate field `")?;
+    let (name, _) = rest.split_once('`')?;
+    Some(path.trim_end_matches(": ").split('.').filter(|part| !part.is_empty()).chain([name]).collect())
 }
 
 /// Turns serde's "unknown field `x`, expected one of `a`, `b`" into a message and the nearest of them.
@@ -119,6 +128,11 @@ fn explain(message: &str) -> (String, Option<String>) {
             None => format!("known here: {list}"),
         };
         return (format!("{path}{what} `{name}`"), (!allowed.is_empty()).then_some(help));
+    }
+    if let Some((path, rest)) = message.split_once("duplicate field `") {
+        let name = rest.trim_end_matches('`');
+        let help = "keep one of the two; what belongs together goes below one key".to_owned();
+        return (format!("{path}`{name}` is set twice"), Some(help));
     }
     match message.split_once(", expected ") {
         Some((message, expected)) => (message.to_owned(), Some(format!("expected {expected}"))),

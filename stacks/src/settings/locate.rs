@@ -17,9 +17,15 @@ pub(super) fn key(text: &str, path: &[&str]) -> Option<Span> {
     find(text, path, Part::Key)
 }
 
+/// The place where the key that ends `path` comes for the second time.
+pub(super) fn repeated(text: &str, path: &[&str]) -> Option<Span> {
+    find(text, path, Part::SecondKey)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Key,
+    SecondKey,
     Value,
 }
 
@@ -58,9 +64,12 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let Some((first, rest)) = self.path.split_first() else {
             return Err(A::Error::custom(HERE));
         };
-        let stop_at_key = rest.is_empty() && self.part == Part::Key;
-        while let Some(found) = map.next_key_seed(Key { name: first, stop: stop_at_key })? {
-            if found {
+        let last = rest.is_empty();
+        let mut stop = last && self.part == Part::Key;
+        while let Some(found) = map.next_key_seed(Key { name: first, stop })? {
+            if found && last && self.part == Part::SecondKey {
+                stop = true;
+            } else if found {
                 return map.next_value_seed(Walk { path: rest, part: self.part });
             }
             map.next_value::<IgnoredAny>()?;

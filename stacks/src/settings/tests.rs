@@ -68,6 +68,17 @@ fn an_unknown_key_in_a_flow_mapping_is_found_as_well() {
 }
 
 #[test]
+fn a_setting_that_is_there_twice_is_shown_where_it_comes_again() {
+    let error = broken("    endpoint: local", "    endpoint: local\n    protect: false\n    endpoint: local");
+    assert_eq!(error.message, "stages.local: `endpoint` is set twice");
+    let span = error.span.unwrap();
+    assert_eq!(pointed_at(&error), "endpoint");
+    assert!(error.text[..span.offset].ends_with("protect: false\n    "), "{span:?}");
+    let error = broken("app: chat", "app: chat\napp: chat");
+    assert_eq!((pointed_at(&error), error.span.unwrap().line), ("app", 2));
+}
+
+#[test]
 fn an_unknown_value_names_the_allowed_ones() {
     let error = broken("mode: token", "mode: tokne");
     assert_eq!(pointed_at(&error), "tokne");
