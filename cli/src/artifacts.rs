@@ -5,39 +5,40 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use chat_stacks::{Artifact, Error, Handler};
+use chat_stacks::{Artifact, Effort, Error, Handler};
 use ring::digest::{SHA256, digest};
 
 /// Packs a handler, or takes what was packed of the same bytes.
-pub(crate) fn pack(cache: &Path, handler: Handler, binary: &Path) -> Result<Artifact, Error> {
+pub(crate) fn pack(cache: &Path, handler: Handler, binary: &Path, effort: Effort) -> Result<Artifact, Error> {
     let Ok(bytes) = fs::read(binary) else {
         // It says what is missing.
-        return Artifact::read(binary);
+        return Artifact::read(binary, effort);
     };
     let hash: String = digest(&SHA256, &bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     // The version is part of the name, since another one may pack differently.
-    let name = format!("{handler}-{}-{hash}.zip", env!("CARGO_PKG_VERSION"));
+    let kind = format!("{handler}-{}", effort.name());
+    let name = format!("{kind}-{}-{hash}.zip", env!("CARGO_PKG_VERSION"));
     let path = cache.join(&name);
     if let Ok(zip) = fs::read(&path) {
         return Ok(Artifact::packed(zip));
     }
-    let artifact = Artifact::pack(&bytes)?;
+    let artifact = Artifact::pack(&bytes, effort)?;
     // Without the cache the next start is slower, and nothing else.
-    let _ = keep(cache, handler, &name, artifact.zip());
+    let _ = keep(cache, &kind, &name, artifact.zip());
     Ok(artifact)
 }
 
-/// Keeps one zip a handler.
-fn keep(cache: &Path, handler: Handler, name: &str, zip: &[u8]) -> io::Result<()> {
+/// Keeps one zip a handler and effort.
+fn keep(cache: &Path, kind: &str, name: &str, zip: &[u8]) -> io::Result<()> {
     fs::create_dir_all(cache)?;
     for entry in fs::read_dir(cache)? {
         let entry = entry?;
-        if entry.file_name().to_str().is_some_and(|old| old.starts_with(&format!("{handler}-"))) {
+        if entry.file_name().to_str().is_some_and(|old| old.starts_with(&format!("{kind}-"))) {
             fs::remove_file(entry.path())?;
         }
     }
     // Written aside and renamed: a run that is killed here leaves no half of a zip under that name.
-    let fresh = cache.join(format!("{handler}-{}.new", std::process::id()));
+    let fresh = cache.join(format!("{kind}-{}.new", std::process::id()));
     fs::write(&fresh, zip)?;
     fs::rename(fresh, cache.join(name))
 }
@@ -51,19 +52,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (cache, binary) = (dir.path().join("cache"), dir.path().join("connect"));
         fs::write(&binary, b"one").unwrap();
-        let first = pack(&cache, Handler::Connect, &binary).unwrap();
+        let first = pack(&cache, Handler::Connect, &binary, Effort::Quick).unwrap();
         let kept = || fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-        assert_eq!(first.zip(), Artifact::pack(b"one").unwrap().zip());
+        assert_eq!(first.zip(), Artifact::pack(b"one", Effort::Quick).unwrap().zip());
         assert_eq!(kept().len(), 1);
 
         // Taken, not packed again: the mark would be gone.
-        let mark = Artifact::pack(b"mark").unwrap();
+        let mark = Artifact::pack(b"mark", Effort::Quick).unwrap();
         fs::write(&kept()[0], mark.zip()).unwrap();
-        assert_eq!(pack(&cache, Handler::Connect, &binary).unwrap().sha256(), mark.sha256());
+        assert_eq!(pack(&cache, Handler::Connect, &binary, Effort::Quick).unwrap().sha256(), mark.sha256());
 
         fs::write(&binary, b"two").unwrap();
-        let second = pack(&cache, Handler::Connect, &binary).unwrap();
-        assert_eq!(second.zip(), Artifact::pack(b"two").unwrap().zip());
+        let second = pack(&cache, Handler::Connect, &binary, Effort::Quick).unwrap();
+        assert_eq!(second.zip(), Artifact::pack(b"two", Effort::Quick).unwrap().zip());
         assert_eq!(kept().len(), 1);
     }
 
@@ -73,6 +74,6 @@ mod tests {
         let binary = dir.path().join("connect");
         fs::write(&binary, b"one").unwrap();
         // A file where the directory should be.
-        assert!(pack(&binary, Handler::Connect, &binary).is_ok());
+        assert!(pack(&binary, Handler::Connect, &binary, Effort::Quick).is_ok());
     }
 }

@@ -7,7 +7,7 @@ use chat_stacks::chat::stack_in_build;
 use chat_stacks::ledger::{Applied, Ledger};
 use chat_stacks::settings::{Endpoint, KeyId, PublicKey};
 use chat_stacks::{
-    Artifacts, Aws, Building, Observed, Plan, PlanOptions, Settings, Stack, StageName, StageSettings,
+    Artifacts, Aws, Building, Effort, Observed, Plan, PlanOptions, Settings, Stack, StageName, StageSettings,
     StaticCredentials, Target, drift, observe, plan,
 };
 
@@ -80,7 +80,7 @@ impl Stage {
 
     /// Builds and packs the handlers.
     pub(crate) async fn artifacts(&self, context: &Context) -> Result<Artifacts> {
-        pack(&self.project, &build(context, &self.project, &self.settings).await?).await
+        pack(&self.project, &self.settings, &build(context, &self.project, &self.settings).await?).await
     }
 
     /// Builds and packs the handlers while the account is observed, and compares.
@@ -238,15 +238,19 @@ fn check(settings: &StageSettings, built: &Built) -> Result<()> {
 }
 
 /// Packs the handlers, each on a thread of its own.
-pub(crate) async fn pack(project: &Project, built: &Built) -> Result<Artifacts> {
+pub(crate) async fn pack(project: &Project, settings: &StageSettings, built: &Built) -> Result<Artifacts> {
     let cache = project.state_dir()?.join("artifacts");
+    let effort = match settings.endpoint {
+        Endpoint::Local => Effort::Quick,
+        Endpoint::Aws | Endpoint::Url(_) => Effort::Small,
+    };
     let jobs: Vec<_> = built
         .binaries
         .iter()
         .map(|(handler, path)| {
             let (handler, path, cache) = (*handler, path.clone(), cache.clone());
             tokio::task::spawn_blocking(move || {
-                artifacts::pack(&cache, handler, &path).map(|packed| (handler, packed))
+                artifacts::pack(&cache, handler, &path, effort).map(|packed| (handler, packed))
             })
         })
         .collect();

@@ -21,6 +21,32 @@ pub type Artifacts = BTreeMap<Handler, Artifact>;
 /// Lambda refuses larger uploads by API: aws-facts, quotas.
 const MAX_ZIP_BYTES: usize = 50 * 1024 * 1024;
 
+/// How much work a zip is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// The smallest: it is sent over a network, and its size counts in every cold start.
+    Small,
+    /// The quickest: whoever takes it is on this machine, and somebody waits.
+    Quick,
+}
+
+impl Effort {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Quick => "quick",
+        }
+    }
+
+    /// Of Deflate.
+    const fn level(self) -> i64 {
+        match self {
+            Self::Small => 6,
+            Self::Quick => 1,
+        }
+    }
+}
+
 /// A packed handler. Clones share the zip.
 #[derive(Clone)]
 pub struct Artifact {
@@ -35,9 +61,9 @@ impl std::fmt::Debug for Artifact {
 }
 
 impl Artifact {
-    /// Packs a binary. The result depends on its bytes only: not on its path, owner, time or mode.
-    pub fn pack(binary: &[u8]) -> Result<Self, Error> {
-        let zip = archive(binary)
+    /// Packs a binary. The result depends on its bytes and the effort only: not on its path, owner, time or mode.
+    pub fn pack(binary: &[u8], effort: Effort) -> Result<Self, Error> {
+        let zip = archive(binary, effort)
             .map_err(|error| Error::Artifact { what: format!("failed to pack the handler: {error}") })?;
         if zip.len() > MAX_ZIP_BYTES {
             let what = format!(
@@ -50,11 +76,11 @@ impl Artifact {
     }
 
     /// Packs the binary at `path`.
-    pub fn read(path: &Path) -> Result<Self, Error> {
+    pub fn read(path: &Path, effort: Effort) -> Result<Self, Error> {
         let binary = std::fs::read(path).map_err(|error| Error::Artifact {
             what: format!("failed to read the handler {}: {error}; build it first", path.display()),
         })?;
-        Self::pack(&binary)
+        Self::pack(&binary, effort)
     }
 
     /// A zip that an earlier [`pack`](Self::pack) made.
@@ -81,10 +107,11 @@ impl Artifact {
     }
 }
 
-fn archive(binary: &[u8]) -> zip::result::ZipResult<Vec<u8>> {
+fn archive(binary: &[u8], effort: Effort) -> zip::result::ZipResult<Vec<u8>> {
     // The zip format's own beginning of time; 0755, since Lambda executes it as another user.
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
+        .compression_level(Some(effort.level()))
         .last_modified_time(DateTime::default())
         .unix_permissions(0o755);
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
@@ -102,7 +129,7 @@ mod tests {
     #[test]
     fn the_zip_has_one_executable_bootstrap_and_gives_the_binary_back() {
         let binary = b"\x7fELF and then some".repeat(1000);
-        let artifact = Artifact::pack(&binary).unwrap();
+        let artifact = Artifact::pack(&binary, Effort::Small).unwrap();
         let mut archive = zip::ZipArchive::new(Cursor::new(artifact.zip())).unwrap();
         assert_eq!(archive.len(), 1);
         let mut file = archive.by_name("bootstrap").unwrap();
@@ -116,7 +143,7 @@ mod tests {
     #[test]
     fn the_zip_and_its_hash_are_pinned() {
         // A change here means that every function is uploaded anew by the next deploy.
-        let artifact = Artifact::pack(b"bootstrap").unwrap();
+        let artifact = Artifact::pack(b"bootstrap", Effort::Small).unwrap();
         insta::assert_snapshot!(artifact.sha256());
         assert_eq!(artifact.sha256().len(), 44);
     }
@@ -129,17 +156,23 @@ mod tests {
         std::fs::write(&other, b"same").unwrap();
         let past = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
         std::fs::File::options().write(true).open(&other).unwrap().set_modified(past).unwrap();
-        assert_eq!(Artifact::read(&one).unwrap().zip(), Artifact::read(&other).unwrap().zip());
+        assert_eq!(
+            Artifact::read(&one, Effort::Small).unwrap().zip(),
+            Artifact::read(&other, Effort::Small).unwrap().zip()
+        );
     }
 
     #[test]
     fn one_changed_byte_changes_the_hash() {
-        assert_ne!(Artifact::pack(b"a").unwrap().sha256(), Artifact::pack(b"b").unwrap().sha256());
+        assert_ne!(
+            Artifact::pack(b"a", Effort::Small).unwrap().sha256(),
+            Artifact::pack(b"b", Effort::Small).unwrap().sha256()
+        );
     }
 
     #[test]
     fn a_missing_handler_is_named() {
-        let error = Artifact::read(Path::new("/nonexistent/connect")).unwrap_err().to_string();
+        let error = Artifact::read(Path::new("/nonexistent/connect"), Effort::Small).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/connect") && error.contains("build it first"), "{error}");
     }
 }

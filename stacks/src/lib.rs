@@ -54,7 +54,7 @@ pub mod verify;
 
 pub use address::{Address, Kind};
 pub use apply::{Outcome, apply, verify_gone};
-pub use artifact::{Artifact, Artifacts};
+pub use artifact::{Artifact, Artifacts, Effort};
 pub use aws::{Aws, Identity, StaticCredentials, Target};
 pub use building::{Builder, Building};
 pub use change::{Aftermath, Looking, Verification, WayBack, under_lock, verify_change};

@@ -127,7 +127,7 @@ async fn functions_aliases_and_permissions() {
     by_hand!(configure().tracing_config(tracing).ephemeral_storage(storage).logging_config(logging));
     let reserve = lambda.put_function_concurrency().function_name("chat-local-disconnect");
     by_hand!(reserve.reserved_concurrent_executions(0));
-    let code = chat_stacks::Artifact::pack(b"by hand").expect("a zip");
+    let code = chat_stacks::Artifact::pack(b"by hand", chat_stacks::Effort::Quick).expect("a zip");
     let upload = lambda.update_function_code().function_name("chat-local-on_message").publish(true);
     by_hand!(upload.zip_file(Blob::new(code.zip())));
     let alias = lambda.update_alias().function_name("chat-local-on_message").name("live");

@@ -264,7 +264,9 @@ fn stage(more: &str) -> StageSettings {
 
 /// Nothing is invoked here, so the code may be anything that differs.
 fn artifacts(generation: u32) -> Artifacts {
-    let pack = |handler: Handler| Artifact::pack(format!("{handler} {generation}").as_bytes());
+    let pack = |handler: Handler| {
+        Artifact::pack(format!("{handler} {generation}").as_bytes(), chat_stacks::Effort::Quick)
+    };
     Handler::ALL
         .into_iter()
         .map(|handler| (handler, pack(handler).unwrap_or_else(|why| panic!("{why}"))))

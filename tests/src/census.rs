@@ -134,7 +134,8 @@ impl Census {
             sent!(put.policy_document(ALLOW));
         }
         sent!(self.logs.create_log_group().log_group_name(&group).set_tags(Some(tags().into())));
-        let code = chat_stacks::Artifact::pack(b"old").unwrap_or_else(|why| panic!("{why}"));
+        let code = chat_stacks::Artifact::pack(b"old", chat_stacks::Effort::Quick)
+            .unwrap_or_else(|why| panic!("{why}"));
         sent!(
             self.lambda
                 .create_function()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use chat_stacks::{Artifact, Artifacts, Handler};
+use chat_stacks::{Artifact, Artifacts, Effort, Handler};
 use serde_json::Value;
 
 /// What cargo leaves in the environment of a test. A nested cargo that sees it builds some crates again.
@@ -19,7 +19,7 @@ pub fn artifacts() -> &'static Artifacts {
         binaries()
             .iter()
             .map(|(handler, path)| {
-                let artifact = Artifact::read(path).unwrap_or_else(|why| panic!("{why}"));
+                let artifact = Artifact::read(path, Effort::Quick).unwrap_or_else(|why| panic!("{why}"));
                 (*handler, artifact)
             })
             .collect()
@@ -34,7 +34,7 @@ pub fn changed_artifacts() -> Artifacts {
         .map(|(handler, path)| {
             let mut binary = std::fs::read(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
             binary.extend_from_slice(b"changed");
-            (*handler, Artifact::pack(&binary).unwrap_or_else(|why| panic!("{why}")))
+            (*handler, Artifact::pack(&binary, Effort::Quick).unwrap_or_else(|why| panic!("{why}")))
         })
         .collect()
 }

@@ -48,7 +48,11 @@ impl Edition {
     fn artifacts(&self) -> Artifacts {
         let pack = |handler: Handler| {
             let code = format!("{handler} {}", self.code.as_deref().unwrap_or_default());
-            (handler, Artifact::pack(code.as_bytes()).unwrap_or_else(|why| panic!("{why}")))
+            (
+                handler,
+                Artifact::pack(code.as_bytes(), chat_stacks::Effort::Quick)
+                    .unwrap_or_else(|why| panic!("{why}")),
+            )
         };
         Handler::ALL.into_iter().map(pack).collect()
     }

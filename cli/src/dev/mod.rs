@@ -249,7 +249,7 @@ impl Session<'_> {
     async fn cut_over(&mut self) -> Result<()> {
         let started = Instant::now();
         let built = stage::build(self.context, self.project, &self.stage.settings).await?;
-        let artifacts = stage::pack(self.project, &built).await?;
+        let artifacts = stage::pack(self.project, &self.stage.settings, &built).await?;
         let functions = again_if_overtaken(self.context, LOCK_PATIENCE, async |wait| {
             let verify = crate::args::Verify::default();
             Ok(self.stage.cut_over(self.context, VERB, wait, &artifacts, verify, false).await?.functions)
@@ -304,7 +304,9 @@ impl Session<'_> {
 
 fn begin_build<'a>(context: &'a Context, project: &'a Project, settings: &StageSettings) -> Build<'a> {
     let settings = settings.clone();
-    Build::begin(async move { stage::pack(project, &stage::build(context, project, &settings).await?).await })
+    Build::begin(async move {
+        stage::pack(project, &settings, &stage::build(context, project, &settings).await?).await
+    })
 }
 
 /// Opens the page where there is a desktop. Whoever has none reads the address.

@@ -201,8 +201,9 @@ mod tests {
             partition: "aws".into(),
             arn: "arn:aws:iam::123456789012:user/dev".into(),
         };
-        let artifacts: Artifacts =
-            Handler::ALL.map(|handler| (handler, Artifact::pack(b"code").unwrap())).into();
+        let artifacts: Artifacts = Handler::ALL
+            .map(|handler| (handler, Artifact::pack(b"code", chat_stacks::Effort::Quick).unwrap()))
+            .into();
         let stack = chat_stacks::chat::stack(&settings, &identity, &artifacts).unwrap();
         let found = found.into_iter().map(|(kind, name, live)| (Address::new(kind, name), live));
         chat_stacks::plan(&stack, &Observed::from_iter(found), &PlanOptions::default()).unwrap()

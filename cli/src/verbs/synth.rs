@@ -41,7 +41,7 @@ pub(crate) async fn run(context: &Context, args: &args::Synth) -> Result<ExitCod
     let project = context.project()?;
     let settings = stage::read(context, &project)?;
     let built = stage::build(context, &project, &settings).await?;
-    let artifacts = stage::pack(&project, &built).await?;
+    let artifacts = stage::pack(&project, &settings, &built).await?;
     let template = cloudformation::synth(&settings, &artifacts)?;
     if let Some(folder) = &args.artifacts {
         write_artifacts(folder, &artifacts)?;

@@ -6,7 +6,7 @@ use chat_functions::contract::Handler;
 use serde_json::json;
 
 use super::*;
-use crate::artifact::{Artifact, Artifacts};
+use crate::artifact::{Artifact, Artifacts, Effort};
 use crate::aws::Identity;
 use crate::resource::Values;
 use crate::settings::Settings;
@@ -24,7 +24,8 @@ fn stack_of(text: &str, code: &[u8]) -> Stack {
         partition: "aws".into(),
         arn: "arn:aws:iam::123456789012:user/dev".into(),
     };
-    let artifacts: Artifacts = Handler::ALL.map(|handler| (handler, Artifact::pack(code).unwrap())).into();
+    let artifacts: Artifacts =
+        Handler::ALL.map(|handler| (handler, Artifact::pack(code, Effort::Quick).unwrap())).into();
     crate::chat::stack(&stage_of(text), &identity, &artifacts).unwrap()
 }
 

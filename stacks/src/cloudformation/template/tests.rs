@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use chat_functions::contract::Handler;
 
 use super::*;
-use crate::artifact::Artifact;
+use crate::artifact::{Artifact, Effort};
 use crate::settings::Settings;
 
 const SETTINGS: &str = "app: chat\nstages:\n  dev:\n    auth: { mode: open }\n";
@@ -13,7 +13,8 @@ fn settings(text: &str) -> StageSettings {
 }
 
 fn template(text: &str, code: &[u8]) -> Template {
-    let artifacts: Artifacts = Handler::ALL.map(|handler| (handler, Artifact::pack(code).unwrap())).into();
+    let artifacts: Artifacts =
+        Handler::ALL.map(|handler| (handler, Artifact::pack(code, Effort::Quick).unwrap())).into();
     synth(&settings(text), &artifacts).unwrap()
 }
 
