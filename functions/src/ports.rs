@@ -66,6 +66,16 @@ pub struct Stored {
     pub request: String,
 }
 
+/// A message without its words: what the next one has to know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recent {
+    pub seq: Seq,
+    pub user: UserId,
+    pub mid: FrameId,
+    pub ts: u64,
+    pub request: String,
+}
+
 /// Messages of a room in the order they were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
@@ -153,6 +163,9 @@ pub trait Store {
 
     /// Query of the newest messages, newest first.
     fn tail(&self, room: &Room, most: usize, read: Read) -> impl Future<Output = StoreResult<Vec<Stored>>>;
+
+    /// The same without what was said, which may be most of what there is to read.
+    fn recent(&self, room: &Room, most: usize, read: Read) -> impl Future<Output = StoreResult<Vec<Recent>>>;
 
     /// Query of messages: oldest first if `range.after` is given, else newest first.
     fn messages(&self, room: &Room, range: History) -> impl Future<Output = StoreResult<Page>>;

@@ -41,7 +41,7 @@ impl Effort {
     /// Of Deflate.
     const fn level(self) -> i64 {
         match self {
-            Self::Small => 6,
+            Self::Small => 9,
             Self::Quick => 1,
         }
     }

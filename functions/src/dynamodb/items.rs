@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::contract::table::{PARTITION_KEY, SORT_KEY, TTL};
 use crate::ids::{ConnectionId, FrameId, Pair, Room, RoomName, Seq, UserId};
-use crate::ports::{Connection, Recipient, StoreError, StoreResult, Stored};
+use crate::ports::{Connection, Recent, Recipient, StoreError, StoreResult, Stored};
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
@@ -149,16 +149,26 @@ pub(super) fn connected(user: &UserId, item: &Item) -> StoreResult<Recipient> {
 }
 
 pub(super) fn stored(item: &Item) -> StoreResult<Stored> {
+    let Recent { seq, user, mid, ts, request } = recent(item)?;
+    let words = match item.get("body") {
+        Some(AttributeValue::M(body)) => text(body, "text"),
+        _ => None,
+    };
+    let text = words.ok_or_else(|| unreadable(item))?.to_owned();
+    Ok(Stored { seq, user, mid, ts, text, expires_s: natural(item, TTL), request })
+}
+
+/// What [`recent`] reads of a message.
+pub(super) const RECENT: &str = "SK, u, mid, t, r";
+
+pub(super) fn recent(item: &Item) -> StoreResult<Recent> {
     let read = || {
         let seq = text(item, SORT_KEY)?.strip_prefix(MESSAGE)?.parse().ok()?;
-        let AttributeValue::M(body) = item.get("body")? else { return None };
-        Some(Stored {
+        Some(Recent {
             seq: Seq::new(seq)?,
             user: UserId::parse(text(item, "u")?)?,
             mid: FrameId::parse(text(item, "mid")?)?,
             ts: natural(item, "t")?,
-            text: text(body, "text")?.to_owned(),
-            expires_s: natural(item, TTL),
             request: text(item, "r")?.to_owned(),
         })
     };
@@ -243,9 +253,13 @@ mod tests {
             request: "req".into(),
         };
         let direct = Pair::of(user("bob"), user("alice")).unwrap();
-        let item = message(&Room::Direct(direct.clone()), &said);
+        let mut item = message(&Room::Direct(direct.clone()), &said);
         assert_eq!(key_of(&item), ("R#@alice,bob", "M#000000000042"));
         assert_eq!(stored(&item).unwrap(), said);
+        let asked: Vec<&str> = RECENT.split(", ").collect();
+        item.retain(|name, _| asked.contains(&name.as_str()));
+        assert_eq!(item.len(), asked.len());
+        assert_eq!(recent(&item).unwrap().mid, said.mid);
 
         let item = membership(&user("bob"), &direct);
         assert_eq!(key_of(&item), ("U#bob", "M#@alice,bob"));

@@ -20,7 +20,8 @@ use items::{Item, Key, number, string, strings};
 
 use crate::ids::{ConnectionId, DeviceId, Pair, Room, RoomName, SEQ_MAX, UserId};
 use crate::ports::{
-    Appended, Connection, Noted, Page, Read, Recipient, Removal, Store, StoreError, StoreResult, Stored,
+    Appended, Connection, Noted, Page, Read, Recent, Recipient, Removal, Store, StoreError, StoreResult,
+    Stored,
 };
 use crate::protocol::History;
 use crate::settings::Aws;
@@ -287,6 +288,12 @@ impl Store for Table {
     async fn tail(&self, room: &Room, most: usize, read: Read) -> StoreResult<Vec<Stored>> {
         let query = self.query(items::room_partition(room), items::MESSAGE).scan_index_forward(false);
         self.all(query.consistent_read(read == Read::Strong), Some(most), items::stored).await
+    }
+
+    async fn recent(&self, room: &Room, most: usize, read: Read) -> StoreResult<Vec<Recent>> {
+        let query = self.query(items::room_partition(room), items::MESSAGE).scan_index_forward(false);
+        let query = query.consistent_read(read == Read::Strong).projection_expression(items::RECENT);
+        self.all(query, Some(most), items::recent).await
     }
 
     async fn messages(&self, room: &Room, range: History) -> StoreResult<Page> {

@@ -12,8 +12,8 @@ use crate::auth::{Grants, Identity};
 use crate::chat::{Caller, Chat, Invocation};
 use crate::ids::{ConnectionId, DeviceId, Pair, Room, RoomName, UserId};
 use crate::ports::{
-    Appended, Connection, Deliveries, Gateway, Noted, Page, Read, Recipient, Removal, Store, StoreError,
-    StoreResult, Stored,
+    Appended, Connection, Deliveries, Gateway, Noted, Page, Read, Recent, Recipient, Removal, Store,
+    StoreError, StoreResult, Stored,
 };
 use crate::protocol::History;
 use crate::settings::Limits;
@@ -158,6 +158,12 @@ impl Store for Memory {
         messages.reverse();
         messages.truncate(most);
         Ok(messages)
+    }
+
+    async fn recent(&self, room: &Room, most: usize, read: Read) -> StoreResult<Vec<Recent>> {
+        let tail = self.tail(room, most, read).await?;
+        let recent = |Stored { seq, user, mid, ts, request, .. }| Recent { seq, user, mid, ts, request };
+        Ok(tail.into_iter().map(recent).collect())
     }
 
     async fn messages(&self, room: &Room, range: History) -> StoreResult<Page> {

@@ -8,7 +8,7 @@ use futures_util::try_join;
 use super::{not_in_room, one_of, present};
 use crate::chat::{Answer, Caller, Chat, Failure};
 use crate::ids::{FrameId, Pair, Room, RoomName, Seq, UserId};
-use crate::ports::{Appended, Gateway, Read, Recipient, Store, StoreResult, Stored};
+use crate::ports::{Appended, Gateway, Read, Recent, Recipient, Store, StoreResult, Stored};
 use crate::protocol::{Code, Refusal, ServerFrame, Target};
 
 /// Messages that are read before one is written: they give the number, tell repetitions, and limit the rate.
@@ -36,7 +36,7 @@ impl<S: Store, G: Gateway> Chat<S, G> {
                 None => return Err(Refusal::bad_request("a direct message needs somebody else").into()),
             },
         };
-        let tail = async { Ok::<_, Failure>(self.store.tail(&room, TAIL, Read::Eventual).await?) };
+        let tail = async { Ok::<_, Failure>(self.store.recent(&room, TAIL, Read::Eventual).await?) };
         let (audience, tail) = try_join!(self.audience(caller, &room), tail)?;
 
         let days = self.limits.message_days;
@@ -114,7 +114,7 @@ impl<S: Store, G: Gateway> Chat<S, G> {
         &self,
         room: &Room,
         message: &mut Stored,
-        mut tail: Vec<Stored>,
+        mut tail: Vec<Recent>,
     ) -> Result<Kept, Failure> {
         for race in 0..RACES {
             if let Some(stored) = tail.iter().find(|s| s.user == message.user && s.mid == message.mid) {
@@ -136,7 +136,7 @@ impl<S: Store, G: Gateway> Chat<S, G> {
                 Appended::Stored => return Ok(Kept::Now),
                 Appended::Taken => {
                     tokio::time::sleep(std::time::Duration::from_millis(pause_ms(race))).await;
-                    tail = self.store.tail(room, TAIL, Read::Strong).await?;
+                    tail = self.store.recent(room, TAIL, Read::Strong).await?;
                 }
             }
         }
@@ -145,7 +145,7 @@ impl<S: Store, G: Gateway> Chat<S, G> {
 
     /// The rate limit, from what was read anyway. Where so much is said that the tail spans less than the window, it
     /// limits less than it says.
-    fn keep_pace(&self, user: &UserId, now_ms: u64, tail: &[Stored]) -> Result<(), Refusal> {
+    fn keep_pace(&self, user: &UserId, now_ms: u64, tail: &[Recent]) -> Result<(), Refusal> {
         let most = self.limits.sends_per_10s;
         if most == 0 {
             return Ok(());
