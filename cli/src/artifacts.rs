@@ -15,8 +15,8 @@ pub(crate) fn pack(cache: &Path, handler: Handler, binary: &Path, effort: Effort
         return Artifact::read(binary, effort);
     };
     let hash: String = digest(&SHA256, &bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    // The version is part of the name, since another one may pack differently.
     let kind = format!("{handler}-{}", effort.name());
+    // The version is part of the name, since another one may pack differently.
     let name = format!("{kind}-{}-{hash}.zip", env!("CARGO_PKG_VERSION"));
     let path = cache.join(&name);
     if let Ok(zip) = fs::read(&path) {

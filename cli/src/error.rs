@@ -251,6 +251,7 @@ impl From<chat_stacks::Error> for CliError {
             Error::Stack { problem, .. } => match problem {
                 StackProblem::OtherEngine => Self::refused("other_engine", text),
                 StackProblem::Stuck => Self::refused("stack_stuck", text),
+                StackProblem::Busy => Self::refused("stack_busy", text),
                 StackProblem::Failed => Self::failed("stack_failed", text),
                 StackProblem::Left => Self::new(ExitCode::Interrupted, "interrupted", text),
             },

@@ -197,6 +197,8 @@ pub enum StackProblem {
     OtherEngine,
     /// It is in a state that nothing here goes on from.
     Stuck,
+    /// CloudFormation is at work on it.
+    Busy,
     /// CloudFormation tried, and it failed.
     Failed,
     /// It goes on, but nobody watches.

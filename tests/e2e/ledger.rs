@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use chat_local::{Fault, Rule};
 use chat_stacks::ledger::{Holder, Ledger, Lock, Outcome, Patience, Record, Ticket};
 use chat_stacks::{AppName, Error, Events, Scope, StageName};
-use chat_tests::{Chat, Chatctl, PATIENCE, handlers, lines_of, until};
+use chat_tests::{Chat, Chatctl, PATIENCE, lines_of, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -16,13 +16,6 @@ use tokio_util::sync::CancellationToken;
 /// Longer than any step takes here, so that a run is met in the middle of it.
 fn slow(operation: &str, ms: u64) -> Rule {
     Rule::nth(operation, 1, Fault::Delay { ms })
-}
-
-fn project() -> (Chatctl, String) {
-    let chatctl = Chatctl::default();
-    chatctl.build(handlers::binaries());
-    let endpoint = chatctl.cloud();
-    (chatctl, endpoint)
 }
 
 /// A run in the background, once it holds the lock.
@@ -52,7 +45,7 @@ fn end(child: Child) -> (i32, Value) {
 
 #[test]
 fn of_two_deploys_at_once_one_is_told_about_the_other() {
-    let (chatctl, endpoint) = project();
+    let (chatctl, endpoint) = Chatctl::with_cloud();
     chatctl.faults(&endpoint, &[slow("apigateway:CreateDeployment", 4_000)]);
     let first = begin(&chatctl, &["deploy"]);
 
@@ -77,7 +70,7 @@ fn of_two_deploys_at_once_one_is_told_about_the_other() {
 
 #[test]
 fn a_deploy_that_was_killed_is_taken_over_at_once_on_its_own_machine() {
-    let (chatctl, endpoint) = project();
+    let (chatctl, endpoint) = Chatctl::with_cloud();
     chatctl.faults(&endpoint, &[slow("apigateway:CreateDeployment", 60_000)]);
     let mut first = begin(&chatctl, &["deploy"]);
     first.kill().expect("it runs");
@@ -99,7 +92,7 @@ fn a_deploy_that_was_killed_is_taken_over_at_once_on_its_own_machine() {
 
 #[test]
 fn a_deploy_that_lost_its_lock_while_it_slept_stops_and_says_to_whom() {
-    let (chatctl, endpoint) = project();
+    let (chatctl, endpoint) = Chatctl::with_cloud();
     // Longer than it takes a holder to notice: a twelfth of a lease.
     chatctl.faults(&endpoint, &[slow("apigateway:CreateDeployment", 9_000)]);
     let first = begin(&chatctl, &["deploy"]);
@@ -128,7 +121,7 @@ fn a_deploy_that_lost_its_lock_while_it_slept_stops_and_says_to_whom() {
 
 #[test]
 fn a_destroy_takes_the_lock_along_and_leaves_the_history() {
-    let (chatctl, endpoint) = project();
+    let (chatctl, endpoint) = Chatctl::with_cloud();
     chatctl.data(&["deploy", "--yes"]);
     chatctl.data(&["destroy", "--yes"]);
 
@@ -149,7 +142,7 @@ fn a_destroy_takes_the_lock_along_and_leaves_the_history() {
 
 #[test]
 fn a_destroy_that_leaves_something_behind_says_so_and_so_does_the_history() {
-    let (chatctl, endpoint) = project();
+    let (chatctl, endpoint) = Chatctl::with_cloud();
     chatctl.data(&["deploy", "--yes"]);
     // While the roles go, the log group that went before them comes back with its tags.
     chatctl.faults(&endpoint, &[slow("iam:DeleteRole", 3_000)]);

@@ -11,9 +11,6 @@ use chat_tests::tokens::claims;
 use chat_tests::{Chat, Chatctl, Client, Hail, Judge, handlers, until};
 use serde_json::{Value, json};
 
-/// A program that ends as soon as it is started.
-const BROKEN: &str = "/bin/false";
-
 /// The handlers, with other bytes behind one of them: new code that does the same.
 fn changed(chatctl: &Chatctl, changed: Handler, suffix: &str) -> BTreeMap<Handler, PathBuf> {
     let mut binaries = handlers::binaries().clone();
@@ -22,12 +19,6 @@ fn changed(chatctl: &Chatctl, changed: Handler, suffix: &str) -> BTreeMap<Handle
     let path = chatctl.folder().join(format!("{changed}-{suffix}"));
     std::fs::write(&path, bytes).expect("room for a handler");
     binaries.insert(changed, path);
-    binaries
-}
-
-fn broken(broken: Handler) -> BTreeMap<Handler, PathBuf> {
-    let mut binaries = handlers::binaries().clone();
-    binaries.insert(broken, PathBuf::from(BROKEN));
     binaries
 }
 
@@ -127,7 +118,7 @@ async fn a_rollback_moves_the_code_back_under_an_open_connection() {
 async fn code_that_does_not_run_is_taken_back_and_the_old_chat_goes_on() {
     let (chatctl, url) = deployed();
     let mut alice = client(&url, "alice").await;
-    chatctl.build(&broken(Handler::OnMessage));
+    chatctl.build(&handlers::broken(Handler::OnMessage));
 
     let (code, lines) = chatctl.lines(&["deploy", "--yes"]);
 
@@ -157,7 +148,7 @@ async fn code_that_does_not_run_is_taken_back_and_the_old_chat_goes_on() {
 #[test]
 fn a_first_deploy_that_does_not_answer_says_that_there_is_nothing_to_go_back_to() {
     let chatctl = Chatctl::default();
-    chatctl.build(&broken(Handler::Connect));
+    chatctl.build(&handlers::broken(Handler::Connect));
     chatctl.cloud();
 
     let (code, lines) = chatctl.lines(&["deploy", "--yes"]);

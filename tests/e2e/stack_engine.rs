@@ -1,7 +1,7 @@
 //! `--engine cloudformation`: under the lock of the stage, written down, verified and taken back like any other deploy.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,20 +15,6 @@ const BY_STACK: [&str; 2] = ["--engine", "cloudformation"];
 
 fn with<'a>(args: &[&'a str]) -> Vec<&'a str> {
     [args, &BY_STACK, &["--yes"]].concat()
-}
-
-fn project() -> (Chatctl, String) {
-    let chatctl = Chatctl::default();
-    chatctl.build(handlers::binaries());
-    let endpoint = chatctl.cloud();
-    (chatctl, endpoint)
-}
-
-fn broken(broken: Handler) -> BTreeMap<Handler, PathBuf> {
-    let mut binaries = handlers::binaries().clone();
-    // It ends as soon as it is started.
-    binaries.insert(broken, PathBuf::from("/bin/false"));
-    binaries
 }
 
 /// Verb, outcome and number of every run, newest first.
@@ -63,7 +49,7 @@ fn begin(chatctl: &Chatctl) -> Child {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stack_is_written_down_and_code_that_does_not_run_is_taken_back() {
-    let (chatctl, _) = project();
+    let (chatctl, _) = Chatctl::with_cloud();
     let data = chatctl.data(&with(&["deploy"]));
     assert!(data["verified"].as_str().unwrap_or_default().contains("welcomed as chatctl-verify-"), "{data}");
     assert_eq!(chatctl.data(&with(&["deploy"]))["changed"], false);
@@ -78,7 +64,7 @@ async fn a_stack_is_written_down_and_code_that_does_not_run_is_taken_back() {
     let code = |chatctl: &Chatctl| chatctl.data(&["status"])["functions"].clone();
     let served = code(&chatctl);
 
-    chatctl.build(&broken(Handler::OnMessage));
+    chatctl.build(&handlers::broken(Handler::OnMessage));
     let (exit, lines) = chatctl.lines(&with(&["deploy"]));
 
     let error = error_of(&lines);
@@ -102,7 +88,7 @@ async fn a_stack_is_written_down_and_code_that_does_not_run_is_taken_back() {
     assert_eq!(chatctl.data(&with(&["deploy"]))["changed"], false, "what was restored is what is declared");
 
     // Who wants to look at it keeps it.
-    chatctl.build(&broken(Handler::OnMessage));
+    chatctl.build(&handlers::broken(Handler::OnMessage));
     let (exit, lines) = chatctl.lines(&[&with(&["deploy"])[..], &["--no-rollback"]].concat());
     let help = error_of(&lines)["help"].as_str().unwrap_or_default().to_owned();
     assert!(exit == 7 && help.contains("--no-rollback"), "{lines:?}");
@@ -128,7 +114,7 @@ async fn a_stack_is_written_down_and_code_that_does_not_run_is_taken_back() {
 #[test]
 fn a_first_stack_that_does_not_answer_stays_to_be_looked_at() {
     let chatctl = Chatctl::default();
-    chatctl.build(&broken(Handler::Connect));
+    chatctl.build(&handlers::broken(Handler::Connect));
     chatctl.cloud();
     let (exit, lines) = chatctl.lines(&with(&["deploy"]));
     let error = error_of(&lines);
@@ -139,7 +125,7 @@ fn a_first_stack_that_does_not_answer_stays_to_be_looked_at() {
 
 #[test]
 fn whoever_comes_second_is_told_and_a_stack_whose_deploy_was_killed_is_waited_for() {
-    let (chatctl, endpoint) = project();
+    let (chatctl, endpoint) = Chatctl::with_cloud();
     let slow = Rule::nth("apigateway:CreateDeployment", 1, Fault::Delay { ms: 6_000 });
     chatctl.faults(&endpoint, &[slow]);
     let mut first = begin(&chatctl);
@@ -154,11 +140,13 @@ fn whoever_comes_second_is_told_and_a_stack_whose_deploy_was_killed_is_waited_fo
     // CloudFormation goes on without it, so there is nothing to change yet.
     let (exit, lines) = chatctl.lines(&with(&["deploy"]));
     let error = error_of(&lines);
-    assert_eq!((exit, &error["code"]), (4, &json!("stack_stuck")), "{lines:?}");
+    assert_eq!((exit, &error["code"]), (4, &json!("stack_busy")), "{lines:?}");
     assert!(error["help"].as_str().unwrap_or_default().contains("--lock-timeout"), "{error}");
     let (exit, lines) = chatctl.lines(&[&with(&["deploy"])[..], &["--lock-timeout", "60"]].concat());
     let data = &lines.last().expect("a result")["data"];
     assert_eq!((exit, &data["changed"]), (0, &json!(false)), "{lines:?}");
+    let told = lines.iter().filter(|line| line["code"] == "stack_busy").count();
+    assert_eq!(told, 1, "whoever waits is told for what, and once: {lines:?}");
     // Whoever next has something to do closes the record of the run that died.
     chatctl.data(&with(&["destroy"]));
     assert_eq!(history(&chatctl), [run("destroy", "succeeded", 2), run("deploy", "interrupted", 1)]);
@@ -166,7 +154,7 @@ fn whoever_comes_second_is_told_and_a_stack_whose_deploy_was_killed_is_waited_fo
 
 #[test]
 fn who_stops_watching_leaves_it_to_cloudformation_and_says_so() {
-    let (chatctl, endpoint) = project();
+    let (chatctl, endpoint) = Chatctl::with_cloud();
     let slow = Rule::nth("apigateway:CreateDeployment", 1, Fault::Delay { ms: 3_000 });
     chatctl.faults(&endpoint, &[slow]);
     let first = begin(&chatctl);
@@ -182,7 +170,7 @@ fn who_stops_watching_leaves_it_to_cloudformation_and_says_so() {
 
 #[test]
 fn who_may_use_cloudformation_alone_goes_without_lock_and_history() {
-    let (chatctl, endpoint) = project();
+    let (chatctl, endpoint) = Chatctl::with_cloud();
     let denied = Fault::fail(400, "AccessDeniedException", "not authorized to perform: dynamodb:Query");
     chatctl.faults(&endpoint, &[Rule::nth("dynamodb:Query", 1, denied)]);
     let (exit, lines) = chatctl.lines(&with(&["deploy"]));

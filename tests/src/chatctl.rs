@@ -34,6 +34,14 @@ impl Default for Chatctl {
 }
 
 impl Chatctl {
+    /// One whose handlers are built and whose cloud runs: with the cloud's endpoint, for [`faults`](Self::faults).
+    pub fn with_cloud() -> (Self, String) {
+        let chatctl = Self::default();
+        chatctl.build(crate::handlers::binaries());
+        let endpoint = chatctl.cloud();
+        (chatctl, endpoint)
+    }
+
     /// `more` is further settings of stage `local`, as YAML of that depth.
     pub fn new(more: &str) -> Self {
         let folder = TempDir::new().expect("no temporary directory");

@@ -26,6 +26,13 @@ pub fn artifacts() -> &'static Artifacts {
     })
 }
 
+/// The handlers, with a program instead of one of them that ends as soon as it is started.
+pub fn broken(broken: Handler) -> BTreeMap<Handler, PathBuf> {
+    let mut binaries = binaries().clone();
+    binaries.insert(broken, PathBuf::from("/bin/false"));
+    binaries
+}
+
 /// The same handlers with other bytes: what a change of their sources makes of them. ELF loaders ignore what follows
 /// the sections.
 pub fn changed_artifacts() -> Artifacts {

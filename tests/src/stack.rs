@@ -1,7 +1,5 @@
 //! The same chat deployed by a stack of the local CloudFormation.
 
-use std::time::Duration;
-
 use chat_stacks::cloudformation::{self, Preparation, Prepared, eject};
 use chat_stacks::{Artifacts, Error, Event, Events, Plan, StackProblem};
 use tokio::sync::mpsc::unbounded_channel;
@@ -22,7 +20,7 @@ impl Chat {
     /// A change set for these handlers, or nothing if a stack whose creation failed is in the way.
     pub async fn prepare_stack(&self, artifacts: &Artifacts) -> Option<Prepared> {
         let template = cloudformation::synth(&self.stage, artifacts).unwrap_or_else(|why| panic!("{why}"));
-        match cloudformation::prepare(&self.aws, &template, artifacts, Duration::ZERO)
+        match cloudformation::prepare(&self.aws, &template, artifacts)
             .await
             .unwrap_or_else(|why| panic!("{why}"))
         {

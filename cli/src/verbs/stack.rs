@@ -1,13 +1,14 @@
 //! `deploy`, `plan` and `destroy` by CloudFormation: the same questions and the same pictures, carried out by a stack.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chat_stacks::cloudformation::{self, Preparation, Prepared, Template};
 use chat_stacks::ledger::{Changes, Ledger, NAME, Pointers, Record, Ticket};
 use chat_stacks::{
-    Artifacts, Events, Kind, PlanOptions, Stack, WayBack, observe, status, under_lock, verify_change,
-    verify_gone,
+    Artifacts, Error, Events, Kind, PlanOptions, Stack, StackProblem, WayBack, observe, status, under_lock,
+    verify_change, verify_gone,
 };
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::deploy::{ask, confirm, show_plan};
@@ -21,6 +22,9 @@ use crate::exit_codes::ExitCode;
 use crate::output::progress::show;
 use crate::stage::Stage;
 use crate::who;
+
+/// Between two looks at a stack that CloudFormation is at work on.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 pub(crate) async fn deploy(context: &Context, args: &args::Deploy) -> Result<ExitCode> {
     if args.adopt {
@@ -119,10 +123,23 @@ pub(crate) async fn template(context: &Context, stage: &Stage) -> Result<(Templa
     Ok((cloudformation::synth(&stage.settings, &artifacts)?, artifacts))
 }
 
+/// Makes a change set. If CloudFormation is at work on the stack it waits for the end of that, as long as `wait`.
 async fn prepare(context: &Context, stage: &Stage, wait: Duration) -> Result<Prepared> {
     let (template, artifacts) = template(context, stage).await?;
+    let started = Instant::now();
+    let mut told = false;
     loop {
-        match cloudformation::prepare(&stage.aws, &template, &artifacts, wait).await? {
+        let preparation = match cloudformation::prepare(&stage.aws, &template, &artifacts).await {
+            Err(Error::Stack { problem: StackProblem::Busy, what, .. }) if started.elapsed() < wait => {
+                if !std::mem::replace(&mut told, true) {
+                    context.output.note("stack_busy", &format!("{what}; waiting"));
+                }
+                sleep(LOOK_AGAIN.min(wait.saturating_sub(started.elapsed()))).await;
+                continue;
+            }
+            preparation => preparation?,
+        };
+        match preparation {
             Preparation::Ready(prepared) => return Ok(*prepared),
             Preparation::DeleteFirst => {
                 let text = "the stack's creation failed before and was rolled back: it can only be deleted";
@@ -234,7 +251,7 @@ impl Run {
         mut record: Record,
         last: bool,
         events: &Events,
-        work: impl AsyncFnOnce(&mut Record, CancellationToken) -> Result<T, chat_stacks::Error>,
+        work: impl AsyncFnOnce(&mut Record, CancellationToken) -> Result<T, Error>,
     ) -> Result<(T, Record)> {
         if let Some(ticket) = &self.ticket {
             let done = under_lock(&self.ledger, ticket, record, last, events, &context.stop, work);
@@ -260,8 +277,8 @@ impl Run {
 fn or_without(error: CliError) -> CliError {
     if error.is_denied() {
         return error.help(format!(
-            "lock and history are in the table `{}`, which a principal needs access to; `--no-ledger` goes without both",
-            NAME
+            "lock and history are in the table `{NAME}`, which a principal needs access to; `--no-ledger` goes without \
+             both"
         ));
     }
     error

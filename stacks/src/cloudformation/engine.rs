@@ -4,7 +4,7 @@
 use aws_sdk_cloudformation::types::{
     Capability, ChangeSetStatus, ChangeSetType, ResourceChange, ResourceToImport, Tag,
 };
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::changes;
@@ -25,9 +25,6 @@ use crate::resource::Outputs;
 
 /// A change set takes seconds in a region; with a hook or a macro in the account it may take minutes.
 const CHANGE_SET_WITHIN: Duration = Duration::from_secs(300);
-
-/// Between two looks at a stack that somebody works on.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// There is nothing in it to delete.
 const EMPTY_GONE_WITHIN: Duration = Duration::from_secs(120);
@@ -59,20 +56,14 @@ pub enum Preparation {
     DeleteFirst,
 }
 
-/// Uploads the code and makes a change set of the template. If somebody works on the stack it waits for them, for as long
-/// as `wait`.
+/// Uploads the code and makes a change set of the template.
 ///
 /// # Errors
 /// [`Error::Stack`] where the stage belongs to the other engine, or its stack is in a state that nothing goes on from.
-pub async fn prepare(
-    aws: &Aws,
-    template: &Template,
-    artifacts: &Artifacts,
-    wait: Duration,
-) -> Result<Preparation, Error> {
+pub async fn prepare(aws: &Aws, template: &Template, artifacts: &Artifacts) -> Result<Preparation, Error> {
     let scope = &template.scope;
     alone(aws, scope, None, async |cx| {
-        let kind = match at_rest(cx, wait).await? {
+        let kind = match stack::find(cx).await? {
             Some(found) => match found.next(scope)? {
                 Next::Create => ChangeSetType::Create,
                 Next::Update => ChangeSetType::Update,
@@ -87,7 +78,7 @@ pub async fn prepare(
         let before = async {
             match kind {
                 ChangeSetType::Create => Ok(None),
-                _ => template_of(cx).await.map(Some),
+                _ => template_of(cx).await,
             }
         };
         let (before, _) = tokio::try_join!(before, bucket::fill(cx, identity, artifacts))?;
@@ -97,23 +88,10 @@ pub async fn prepare(
     .await
 }
 
-/// The stack, once nobody works on it any more or `wait` is over.
-async fn at_rest(cx: &Cx<'_>, wait: Duration) -> Result<Option<stack::Found>, Error> {
-    let started = Instant::now();
-    loop {
-        match stack::find(cx).await? {
-            Some(found) if found.is_in_work() && started.elapsed() < wait => {
-                sleep(LOOK_AGAIN.min(wait.saturating_sub(started.elapsed()))).await;
-            }
-            found => return Ok(found),
-        }
-    }
-}
-
-async fn template_of(cx: &Cx<'_>) -> Result<String, Error> {
+async fn template_of(cx: &Cx<'_>) -> Result<Option<String>, Error> {
     let stack = stack::name(cx.scope);
     let answer = cx.call(|| cx.aws.cloudformation.get_template().stack_name(&stack).send()).await?;
-    Ok(answer.template_body.unwrap_or_default())
+    Ok(answer.template_body)
 }
 
 /// A stage that was deployed directly has everything that the stack would make.

@@ -57,25 +57,21 @@ impl Found {
         self.status != "REVIEW_IN_PROGRESS"
     }
 
-    /// Whether CloudFormation does something with it now.
-    pub(crate) fn is_in_work(&self) -> bool {
-        self.has_resources() && self.status.ends_with("_IN_PROGRESS")
-    }
-
     /// # Errors
     /// [`Error::Stack`] says how to get out of a state that nothing can go on from.
     /// Source: <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html>
     pub(crate) fn next(&self, scope: &Scope) -> Result<Next, Error> {
         let name = name(scope);
         let stage = &scope.stage;
-        let stuck = |what: &str, help: String| {
+        let refuse = |problem: StackProblem, what: &str, help: String| {
             let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             Err(Error::Stack {
-                problem: StackProblem::Stuck,
+                problem,
                 what: format!("the stack {name} is in the state {}{reason}; {what}", self.status),
                 help,
             })
         };
+        let stuck = |what: &str, help: String| refuse(StackProblem::Stuck, what, help);
         match self.status.as_str() {
             "REVIEW_IN_PROGRESS" => Ok(Next::Create),
             "ROLLBACK_COMPLETE" => Ok(Next::DeleteFirst),
@@ -95,7 +91,8 @@ impl Found {
                 "what is left of it has to go first",
                 format!("chatctl destroy --engine cloudformation --stage {stage}"),
             ),
-            _ if self.is_in_work() => stuck(
+            status if status.ends_with("_IN_PROGRESS") => refuse(
+                StackProblem::Busy,
                 "somebody is working on it",
                 "wait until that is over, then run the same command again; `--lock-timeout 600` waits for it"
                     .to_owned(),
