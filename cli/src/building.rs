@@ -70,7 +70,7 @@ impl<'a> Build<'a> {
         match (deploy.await, built) {
             // Whoever stops a run with Ctrl-C stops cargo with it.
             (Err(error), Err(_)) if error.exit == ExitCode::Interrupted => Err(Failed::Deploy(error)),
-            (Err(_), Err(failed)) => Err(Failed::Build(failed.help(AFTER_FAILURE))),
+            (Err(_), Err(failed)) => Err(Failed::Build(failed)),
             (done, _) => done.map_err(Failed::Deploy),
         }
     }
@@ -102,10 +102,21 @@ pub(crate) enum Failed {
     Deploy(CliError),
 }
 
+impl Failed {
+    /// For a verb that goes on by itself.
+    pub(crate) fn into_error(self) -> CliError {
+        match self {
+            Self::Build(error) | Self::Deploy(error) => error,
+        }
+    }
+}
+
+/// For a verb that ends with it.
 impl From<Failed> for CliError {
     fn from(failed: Failed) -> Self {
         match failed {
-            Failed::Build(error) | Failed::Deploy(error) => error,
+            Failed::Build(error) => error.help(AFTER_FAILURE),
+            Failed::Deploy(error) => error,
         }
     }
 }
@@ -135,7 +146,7 @@ mod tests {
             tokio::task::yield_now().await;
             Err::<(), _>(failed("apply"))
         };
-        let Err(Failed::Build(error)) = build.through(deploy).await else { panic!("it does not compile") };
+        let error = CliError::from(build.through(deploy).await.unwrap_err());
         assert_eq!(error.code, "compile");
         assert!(error.help.is_some_and(|help| help.contains("stays")));
     }

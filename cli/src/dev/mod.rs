@@ -277,7 +277,7 @@ impl Session<'_> {
         let mut build = begin_build(self.context, self.project, &self.stage.settings);
         let ((), seen) = build.beside(self.stage.look(self.context, LOCK_PATIENCE, async { Ok(()) })).await?;
         build.for_plan_of(&seen.observed).await?;
-        Ok(self.deploy(build, seen).await?)
+        self.deploy(build, seen).await.map_err(Failed::into_error)
     }
 
     fn read_settings(&self) -> Result<StageSettings> {
