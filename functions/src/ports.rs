@@ -167,6 +167,14 @@ pub trait Store {
     /// The same without what was said, which may be most of what there is to read.
     fn recent(&self, room: &Room, most: usize, read: Read) -> impl Future<Output = StoreResult<Vec<Recent>>>;
 
+    /// The subscriptions and the newest messages without what was said, newest first: one Query, or two at once where it
+    /// is not known how much that is to read.
+    fn room(
+        &self,
+        room: &RoomName,
+        most: usize,
+    ) -> impl Future<Output = StoreResult<(Vec<Recipient>, Vec<Recent>)>>;
+
     /// Query of messages: oldest first if `range.after` is given, else newest first.
     fn messages(&self, room: &Room, range: History) -> impl Future<Output = StoreResult<Page>>;
 

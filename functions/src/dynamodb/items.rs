@@ -15,6 +15,8 @@ pub(super) type Item = HashMap<String, AttributeValue>;
 pub(super) const CONNECTION: &str = "C#";
 pub(super) const SUBSCRIPTION: &str = "S#";
 pub(super) const MESSAGE: &str = "M#";
+/// Behind every subscription, and before whatever comes next.
+pub(super) const PAST_SUBSCRIPTIONS: &str = "S$";
 /// Under a user, `M#` is a membership; that of a room of two goes on with `@`, which begins no other room.
 pub(super) const DIRECT_MEMBERSHIP: &str = "M#@";
 const GRANT: &str = "A#";
@@ -136,6 +138,10 @@ pub(super) fn subscriber(item: &Item) -> StoreResult<Recipient> {
     read().ok_or_else(|| unreadable(item))
 }
 
+pub(super) fn is_subscription(item: &Item) -> bool {
+    text(item, SORT_KEY).is_some_and(|sort| sort.starts_with(SUBSCRIPTION))
+}
+
 pub(super) fn connected(user: &UserId, item: &Item) -> StoreResult<Recipient> {
     let read = || {
         Some(Recipient {
@@ -160,6 +166,8 @@ pub(super) fn stored(item: &Item) -> StoreResult<Stored> {
 
 /// What [`recent`] reads of a message.
 pub(super) const RECENT: &str = "SK, u, mid, t, r";
+/// What [`subscriber`] and [`recent`] read.
+pub(super) const SUBSCRIBER_AND_RECENT: &str = "SK, u, x, mid, t, r";
 
 pub(super) fn recent(item: &Item) -> StoreResult<Recent> {
     let read = || {
@@ -235,8 +243,9 @@ mod tests {
         let conn = ConnectionId::parse("L0SM9cOFvHcCIhw=").unwrap();
         let room = RoomName::parse("r1").unwrap();
         let who = Recipient { user: user("alice"), conn: conn.clone(), expires_s: 9, at_s: None };
-        let item = subscription(&room, &who);
+        let mut item = subscription(&room, &who);
         assert_eq!(key_of(&item), ("R#r1", "S#L0SM9cOFvHcCIhw="));
+        item.retain(|name, _| SUBSCRIBER_AND_RECENT.split(", ").any(|asked| asked == name));
         assert_eq!(subscriber(&item).unwrap(), who);
 
         let item = connection(&Connection { user: user("alice"), conn, device: None, at_s: 1, expires_s: 9 });
@@ -256,10 +265,12 @@ mod tests {
         let mut item = message(&Room::Direct(direct.clone()), &said);
         assert_eq!(key_of(&item), ("R#@alice,bob", "M#000000000042"));
         assert_eq!(stored(&item).unwrap(), said);
-        let asked: Vec<&str> = RECENT.split(", ").collect();
-        item.retain(|name, _| asked.contains(&name.as_str()));
-        assert_eq!(item.len(), asked.len());
-        assert_eq!(recent(&item).unwrap().mid, said.mid);
+        for asked in [SUBSCRIBER_AND_RECENT, RECENT] {
+            let asked: Vec<&str> = asked.split(", ").collect();
+            item.retain(|name, _| asked.contains(&name.as_str()));
+            assert!(!item.contains_key("body"));
+            assert_eq!(recent(&item).unwrap().mid, said.mid);
+        }
 
         let item = membership(&user("bob"), &direct);
         assert_eq!(key_of(&item), ("U#bob", "M#@alice,bob"));

@@ -2,6 +2,7 @@
 
 mod failure;
 mod items;
+mod room;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use aws_sdk_dynamodb::types::{
 };
 use aws_smithy_http_client::{Builder as HttpBuilder, tls};
 use failure::failure;
+use futures_util::try_join;
 use items::{Item, Key, number, string, strings};
 
 use crate::ids::{ConnectionId, DeviceId, Pair, Room, RoomName, SEQ_MAX, UserId};
@@ -34,10 +36,11 @@ const BATCH_ROUNDS: u32 = 6;
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
 
 /// The table.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Table {
     client: Client,
     name: String,
+    sizes: room::Sizes,
 }
 
 impl Table {
@@ -81,7 +84,7 @@ impl Table {
             Some(url) => config.endpoint_url(url),
             None => config,
         };
-        Ok(Self { client: Client::from_conf(config.build()), name })
+        Ok(Self { client: Client::from_conf(config.build()), name, sizes: room::Sizes::default() })
     }
 
     /// A Query of one partition's items whose sort key starts with `prefix`.
@@ -294,6 +297,19 @@ impl Store for Table {
         let query = self.query(items::room_partition(room), items::MESSAGE).scan_index_forward(false);
         let query = query.consistent_read(read == Read::Strong).projection_expression(items::RECENT);
         self.all(query, Some(most), items::recent).await
+    }
+
+    async fn room(&self, room: &RoomName, most: usize) -> StoreResult<(Vec<Recipient>, Vec<Recent>)> {
+        let found = match self.at_once(room, most).await? {
+            Some(found) => found,
+            None => {
+                let named = Room::Named(room.clone());
+                let subscribers = self.subscribers(room, Read::Eventual, None);
+                try_join!(subscribers, self.recent(&named, most, Read::Eventual))?
+            }
+        };
+        self.sizes.remember(room, found.0.len());
+        Ok(found)
     }
 
     async fn messages(&self, room: &Room, range: History) -> StoreResult<Page> {

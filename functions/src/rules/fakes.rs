@@ -166,6 +166,12 @@ impl Store for Memory {
         Ok(tail.into_iter().map(recent).collect())
     }
 
+    async fn room(&self, room: &RoomName, most: usize) -> StoreResult<(Vec<Recipient>, Vec<Recent>)> {
+        let named = Room::Named(room.clone());
+        let subscribers = self.subscribers(room, Read::Eventual, None).await?;
+        Ok((subscribers, self.recent(&named, most, Read::Eventual).await?))
+    }
+
     async fn messages(&self, room: &Room, range: History) -> StoreResult<Page> {
         self.call("Query M#")?;
         let (from, to) = (range.after.map_or(0, |n| n), range.before.map_or(u64::MAX, |seq| seq.get()));

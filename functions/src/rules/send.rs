@@ -36,8 +36,7 @@ impl<S: Store, G: Gateway> Chat<S, G> {
                 None => return Err(Refusal::bad_request("a direct message needs somebody else").into()),
             },
         };
-        let tail = async { Ok::<_, Failure>(self.store.recent(&room, TAIL, Read::Eventual).await?) };
-        let (audience, tail) = try_join!(self.audience(caller, &room), tail)?;
+        let (audience, tail) = self.audience(caller, &room).await?;
 
         let days = self.limits.message_days;
         let mut message = Stored {
@@ -65,27 +64,33 @@ impl<S: Store, G: Gateway> Chat<S, G> {
         Ok(ServerFrame::Sent { id, room: &room, seq, ts, dup }.to_json())
     }
 
-    /// Everybody who gets what is said in a room, if the caller may say something there.
-    async fn audience(&self, caller: &Caller<'_>, room: &Room) -> Result<Vec<Recipient>, Failure> {
-        let mut audience = match room {
+    /// Everybody who gets what is said in a room, if the caller may say something there, and what was said last.
+    async fn audience(
+        &self,
+        caller: &Caller<'_>,
+        room: &Room,
+    ) -> Result<(Vec<Recipient>, Vec<Recent>), Failure> {
+        let (mut audience, tail) = match room {
             Room::Named(name) => {
-                let found =
-                    present(self.store.subscribers(name, Read::Eventual, None).await?, caller.now_s());
-                self.with_caller(caller, name, found).await?.ok_or_else(not_in_room)?
+                let (found, tail) = self.store.room(name, TAIL).await?;
+                let found = self.with_caller(caller, name, present(found, caller.now_s())).await?;
+                (found.ok_or_else(not_in_room)?, tail)
             }
             Room::Direct(pair) => {
                 one_of(pair, caller)?;
                 let [low, high] = pair.both();
-                let (mut low, high) = try_join!(self.store.connections(low), self.store.connections(high))?;
+                let tail = self.store.recent(room, TAIL, Read::Eventual);
+                let (mut low, high, tail) =
+                    try_join!(self.store.connections(low), self.store.connections(high), tail)?;
                 low.extend(high);
-                present(low, caller.now_s())
+                (present(low, caller.now_s()), tail)
             }
         };
         // The sender sees it first; of all waits this is the one that somebody is looking at.
         if let Some(own) = audience.iter().position(|recipient| recipient.conn == caller.conn) {
             audience.swap(0, own);
         }
-        Ok(audience)
+        Ok((audience, tail))
     }
 
     /// The subscribers if the caller is one of them. Somebody who has just joined may be missing from an eventually
