@@ -87,9 +87,11 @@ pub(super) struct CodeDirectory {
     root: PathBuf,
     /// The state is in memory: the directory goes with the cloud.
     temporary: bool,
-    /// Those in use.
-    unpacked: Mutex<HashMap<String, Weak<Unpacked>>>,
+    /// Those in use, each under a lock of its own: to unpack one takes a while, and nobody else has to wait for it.
+    unpacked: Mutex<HashMap<String, Entry>>,
 }
+
+type Entry = Arc<Mutex<Weak<Unpacked>>>;
 
 /// Unpacked code. Its directory stays as long as something may start from it.
 pub(super) struct Unpacked {
@@ -127,13 +129,22 @@ impl CodeDirectory {
 
     /// Forgets a zip that no version uses any more, and what was unpacked of it as soon as nothing runs from there.
     pub(super) fn forget(&self, cx: &Context, sha256_hex: &str) -> Result<(), AwsError> {
-        match super::lock(&self.unpacked).remove(sha256_hex).and_then(|weak| weak.upgrade()) {
+        let entry = self.entry(sha256_hex);
+        let used = super::lock(&entry);
+        match used.upgrade() {
             Some(used) => used.forgotten.store(true, Ordering::Release),
             None => {
                 let _ = fs::remove_dir_all(self.root.join(sha256_hex));
             }
         }
         cx.store.delete_blob(KIND, sha256_hex)
+    }
+
+    fn entry(&self, sha256_hex: &str) -> Entry {
+        let mut unpacked = super::lock(&self.unpacked);
+        // Whoever holds one is about to use it.
+        unpacked.retain(|_, entry| Arc::strong_count(entry) > 1 || super::lock(entry).strong_count() > 0);
+        Arc::clone(unpacked.entry(sha256_hex.to_owned()).or_default())
     }
 
     /// The zip itself, for `GetFunction`.
@@ -150,14 +161,14 @@ impl CodeDirectory {
 
     /// The unpacked code. Unpacks it unless that was done before.
     pub(super) fn unpacked(&self, cx: &Context, sha256_hex: &str) -> Result<Arc<Unpacked>, AwsError> {
-        let mut unpacked = super::lock(&self.unpacked);
-        unpacked.retain(|_, weak| weak.strong_count() > 0);
-        if let Some(used) = unpacked.get(sha256_hex).and_then(Weak::upgrade) {
+        let entry = self.entry(sha256_hex);
+        let mut unpacked = super::lock(&entry);
+        if let Some(used) = unpacked.upgrade() {
             return Ok(used);
         }
         let path = self.unpack_once(cx, sha256_hex)?;
         let used = Arc::new(Unpacked { path, forgotten: AtomicBool::new(false) });
-        unpacked.insert(sha256_hex.to_owned(), Arc::downgrade(&used));
+        *unpacked = Arc::downgrade(&used);
         Ok(used)
     }
 
@@ -259,6 +270,27 @@ mod tests {
         drop(used);
         assert!(!path.exists());
         assert!(directory.unpacked(&cx, &code.sha256_hex).is_err());
+    }
+
+    #[test]
+    fn code_that_nothing_runs_from_is_gone_when_forgotten_however_many_unpack_it() {
+        let cx = Context::for_tests(Settings::default());
+        let directory = CodeDirectory::open(&cx).unwrap();
+        let zip = zip(&[("bootstrap", 0o755)]);
+        let code = accept(&zip).unwrap();
+        directory.keep(&cx, &code, &zip).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| directory.unpacked(&cx, &code.sha256_hex).unwrap().path.clone());
+            }
+        });
+        assert!(directory.root.join(&code.sha256_hex).join("bootstrap").exists());
+        std::thread::scope(|scope| {
+            scope.spawn(|| directory.forget(&cx, &code.sha256_hex).unwrap());
+            // Sees it or not, but brings nothing back.
+            scope.spawn(|| drop(directory.unpacked(&cx, &code.sha256_hex)));
+        });
+        assert_eq!(std::fs::read_dir(&directory.root).unwrap().count(), 0);
     }
 
     #[test]

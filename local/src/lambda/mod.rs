@@ -43,7 +43,7 @@ const KIND: &str = "lambda.function";
 /// The service.
 pub(crate) struct Lambda {
     host: Arc<Host>,
-    code: CodeDirectory,
+    code: Arc<CodeDirectory>,
     functions: Mutex<BTreeMap<String, Function>>,
     /// Keys of the zips in the store. Held while one is kept and its function changed, so that nobody takes it for
     /// unused in between.
@@ -135,7 +135,7 @@ impl Lambda {
             .flat_map(|function| std::iter::once(&function.latest).chain(function.versions.values()))
             .map(|version| version.code_key.clone())
             .collect();
-        let code = CodeDirectory::open(&cx)?;
+        let code = Arc::new(CodeDirectory::open(&cx)?);
         let sink = LogSink::start(Arc::clone(&cx));
         Ok(Arc::new(Self {
             host: Arc::new(Host { cx, watchdog: Watchdog::default(), sink }),
@@ -265,7 +265,8 @@ impl Lambda {
         Ok(result)
     }
 
-    /// Keeps a zip and lets its function be changed, before anyone can take the zip for unused.
+    /// Keeps a zip and lets its function be changed, before anyone can take the zip for unused. Then unpacks it, so that
+    /// the first event does not wait for that.
     fn with_code<T>(
         &self,
         code: &Fingerprint,
@@ -276,7 +277,12 @@ impl Lambda {
         if kept.insert(code.sha256_hex.clone()) {
             self.code.keep(&self.host.cx, code, zip)?;
         }
-        change()
+        let changed = change()?;
+        let (directory, cx, key) =
+            (Arc::clone(&self.code), Arc::clone(&self.host.cx), code.sha256_hex.clone());
+        // Whoever needs it will try again, and tell what is wrong.
+        tokio::task::spawn_blocking(move || drop(directory.unpacked(&cx, &key)));
+        Ok(changed)
     }
 
     /// Adds a function whose zip is kept already.
