@@ -9,6 +9,7 @@ mod ci_role;
 mod cloudformation;
 mod cost;
 mod deploy;
+mod dev;
 mod direct;
 mod drift;
 mod durability;

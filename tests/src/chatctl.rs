@@ -86,12 +86,23 @@ impl Chatctl {
             let target = json!({"name": handler.name(), "kind": ["bin"]});
             json!({"reason": "compiler-artifact", "target": target, "executable": path}).to_string()
         });
-        let messages: Vec<String> = messages.collect();
-        let (cargo, built) = (self.folder.path().join("cargo"), self.folder.path().join("built.json"));
-        std::fs::write(&built, messages.join("\n") + "\n").expect("no room for messages");
-        std::fs::write(&cargo, format!("#!/bin/sh\ncat '{}'\n", built.display()))
+        self.cargo(&messages.collect::<Vec<_>>(), 0);
+    }
+
+    /// From now on the handlers do not compile, for this reason.
+    pub fn fail_to_build(&self, why: &str) {
+        let message = json!({"level": "error", "rendered": why, "code": {}, "spans": [{}]});
+        self.cargo(&[json!({"reason": "compiler-message", "message": message}).to_string()], 101);
+    }
+
+    /// A cargo that says this and ends so. It is swapped in one piece: one that runs already stays as it is.
+    fn cargo(&self, messages: &[String], code: u8) {
+        let (cargo, next) = (self.folder.path().join("cargo"), self.folder.path().join("cargo.next"));
+        let text = messages.join("\n");
+        std::fs::write(&next, format!("#!/bin/sh\ncat <<'END'\n{text}\nEND\nexit {code}\n"))
             .expect("no room for a script");
-        std::fs::set_permissions(&cargo, Permissions::from_mode(0o755)).expect("a file of ours");
+        std::fs::set_permissions(&next, Permissions::from_mode(0o755)).expect("a file of ours");
+        std::fs::rename(&next, &cargo).expect("a file of ours");
     }
 
     /// A place for files that go with the project.

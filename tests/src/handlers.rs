@@ -1,7 +1,7 @@
 //! The real handler binaries, built once and packed as a deploy packs them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -33,17 +33,29 @@ pub fn broken(broken: Handler) -> BTreeMap<Handler, PathBuf> {
     binaries
 }
 
-/// The same handlers with other bytes: what a change of their sources makes of them. ELF loaders ignore what follows
-/// the sections.
+/// The same handlers with other bytes: what a change of their sources makes of them.
 pub fn changed_artifacts() -> Artifacts {
-    binaries()
-        .iter()
-        .map(|(handler, path)| {
-            let mut binary = std::fs::read(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
-            binary.extend_from_slice(b"changed");
-            (*handler, Artifact::pack(&binary, Effort::Quick).unwrap_or_else(|why| panic!("{why}")))
-        })
-        .collect()
+    let pack = |binary: Vec<u8>| Artifact::pack(&binary, Effort::Quick).unwrap_or_else(|why| panic!("{why}"));
+    Handler::ALL.into_iter().map(|handler| (handler, pack(changed_binary(handler)))).collect()
+}
+
+/// The same as programs in `folder`.
+pub fn changed(folder: &Path) -> BTreeMap<Handler, PathBuf> {
+    let write = |handler: Handler| {
+        let path = folder.join(handler.name());
+        std::fs::write(&path, changed_binary(handler))
+            .unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        (handler, path)
+    };
+    Handler::ALL.into_iter().map(write).collect()
+}
+
+/// ELF loaders ignore what follows the sections.
+fn changed_binary(handler: Handler) -> Vec<u8> {
+    let path = &binaries()[&handler];
+    let mut binary = std::fs::read(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+    binary.extend_from_slice(b"changed");
+    binary
 }
 
 /// Builds the handlers as `chatctl` does, and says where they are.

@@ -11,6 +11,8 @@ mod chat;
 mod chatctl;
 #[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
 mod client;
+#[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
+mod dev;
 #[expect(clippy::panic, reason = "a harness fails the test that uses it")]
 pub mod handlers;
 #[expect(clippy::panic, reason = "a harness fails the test that uses it")]
@@ -34,6 +36,7 @@ pub use census::Census;
 pub use chat::{Builder, Chat, until, within};
 pub use chatctl::{Chatctl, lines_of};
 pub use client::{Client, Hail, PATIENCE, Refused, Sent};
+pub use dev::Dev;
 pub use judge::{Judge, Sender};
 pub use rehearsal::{Edition, Rehearsal};
 pub use stack::Executed;
