@@ -122,7 +122,10 @@ impl Cloud {
             cloudformation,
             websockets,
         });
-        Ok(Self { addr, listening: listen(front.clone(), listener), front, sweeper, _lock: lock })
+        let listening = listen(front.clone(), listener);
+        // What functions do needs a cloud that listens.
+        front.lambda.resume().map_err(of_service)?;
+        Ok(Self { addr, listening, front, sweeper, _lock: lock })
     }
 
     pub fn addr(&self) -> SocketAddr {

@@ -13,6 +13,7 @@ pub(crate) struct Serving {
     pub(crate) api_id: String,
     pub(crate) stage: String,
     pub(crate) variables: BTreeMap<String, String>,
+    /// Of all routes without limits of their own together.
     pub(crate) throttle: Option<Throttle>,
     /// Names below `$request.body`, outermost first.
     pub(crate) selection: Vec<String>,
@@ -29,6 +30,7 @@ pub(crate) struct Throttle {
 #[derive(Debug)]
 pub(crate) struct ServedRoute {
     pub(crate) key: String,
+    pub(crate) throttle: Option<Throttle>,
     pub(crate) authorizer: Option<ServedAuthorizer>,
     pub(crate) target: Option<Target>,
     /// Whether what the integration answers goes back to the sender.
@@ -74,6 +76,7 @@ impl Serving {
             .flatten()
             .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
             .collect();
+        let own_settings = settings.get("routeSettings");
         let routes = deployment
             .routes
             .values()
@@ -81,6 +84,10 @@ impl Serving {
                 let key = text(&route.document, "routeKey")?.to_owned();
                 let served = ServedRoute {
                     key: key.clone(),
+                    throttle: own_settings
+                        .and_then(|all| all.get(&key))
+                        .and_then(Value::as_object)
+                        .and_then(throttle),
                     authorizer: authorizer(deployment, &route.document),
                     target: target(deployment, &route.document),
                     responds: !route.responses.is_empty()

@@ -1,7 +1,7 @@
-//! Invocations: by callers who wait, by services, and asynchronously with retries and destinations.
+//! Invocations by callers who wait, and by services.
 
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use rand::RngExt;
 use serde::de::IgnoredAny;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::concurrency::Gate;
@@ -25,24 +25,21 @@ use crate::rest::{Params, Query};
 /// Largest payload of a synchronous and of an asynchronous invocation: Lambda's quotas.
 const MAX_SYNC: usize = 6 * 1024 * 1024;
 const MAX_ASYNC: usize = 1024 * 1024;
-/// Asynchronous events are retried this often, unless the function says otherwise.
-const RETRIES: u32 = 2;
-const MAX_AGE: Duration = Duration::from_secs(6 * 3600);
 
 /// What a name with its qualifier means now.
 pub(super) struct Target {
-    arn: Arc<str>,
+    pub(super) arn: Arc<str>,
     /// The version, and a second one that gets the given share of the events.
     version: (String, Arc<Pool>),
     other: Option<(String, Arc<Pool>, f64)>,
     policy: Policy,
     gate: Gate,
     limit: usize,
-    event_invoke: EventInvoke,
+    pub(super) event_invoke: EventInvoke,
 }
 
 impl Target {
-    fn choose(&self) -> (&str, &Arc<Pool>) {
+    pub(super) fn choose(&self) -> (&str, &Arc<Pool>) {
         match &self.other {
             Some((version, pool, share)) if rand::rng().random::<f64>() < *share => (version, pool),
             _ => (&self.version.0, &self.version.1),
@@ -82,7 +79,7 @@ impl Lambda {
         match kind {
             "DryRun" => Ok(Reply::empty(StatusCode::NO_CONTENT)),
             "Event" => {
-                tokio::spawn(Arc::clone(self).invoke_async(key, name, call.request_id.clone(), payload));
+                self.enqueue(key, call.request_id.clone(), &payload)?;
                 Ok(Reply::empty(StatusCode::ACCEPTED))
             }
             "RequestResponse" => {
@@ -135,7 +132,7 @@ impl Lambda {
         Ok(Invoked { payload: answer.payload, function_error: answer.error })
     }
 
-    fn target(&self, key: &str, name: &Name) -> Result<Arc<Target>, AwsError> {
+    pub(super) fn target(&self, key: &str, name: &Name) -> Result<Arc<Target>, AwsError> {
         if let Some(target) = self.targets.read().unwrap_or_else(PoisonError::into_inner).get(key) {
             return Ok(Arc::clone(target));
         }
@@ -201,74 +198,9 @@ impl Lambda {
         pools.insert(key, Arc::clone(&pool));
         Ok(pool)
     }
-
-    /// Tries until it succeeds, its retries are used up, or it is too old. Resolves anew each time: the retry of an
-    /// event may run newer code.
-    async fn invoke_async(self: Arc<Self>, key: String, name: Name, request_id: String, payload: Bytes) {
-        let began = Instant::now();
-        let base = self.host.cx.settings.lambda.async_retry;
-        let mut failures = 0;
-        loop {
-            let Ok(target) = self.target(&key, &name) else { return };
-            let config = &target.event_invoke;
-            let max_age = config.max_age_s.map_or(MAX_AGE, Duration::from_secs);
-            let (version, pool) = target.choose();
-            let outcome = run(&target, pool, request_id.clone(), payload.clone(), None).await;
-            let wait = match &outcome {
-                Ok(answer) if answer.error.is_none() => {
-                    let record = Record {
-                        target: &target,
-                        version,
-                        failures,
-                        request_id: &request_id,
-                        answer: Some(answer),
-                    };
-                    self.deliver(config.on_success.as_deref(), record.write("Success", &payload)).await;
-                    return;
-                }
-                Ok(answer) => {
-                    failures += 1;
-                    if failures > config.max_retries.unwrap_or(RETRIES) {
-                        let record = Record {
-                            target: &target,
-                            version,
-                            failures,
-                            request_id: &request_id,
-                            answer: Some(answer),
-                        };
-                        self.deliver(
-                            config.on_failure.as_deref(),
-                            record.write("RetriesExhausted", &payload),
-                        )
-                        .await;
-                        return;
-                    }
-                    base * failures
-                }
-                // Throttled, or the machine failed: not the function's fault, so not one of its retries.
-                Err(_) => base / 60,
-            };
-            if began.elapsed() + wait > max_age {
-                let answer = outcome.as_ref().ok();
-                let record = Record { target: &target, version, failures, request_id: &request_id, answer };
-                self.deliver(config.on_failure.as_deref(), record.write("EventAgeExceeded", &payload)).await;
-                return;
-            }
-            drop(target);
-            tokio::time::sleep(wait).await;
-        }
-    }
-
-    /// Hands the record of an invocation to its destination, which is a function, once and for all.
-    async fn deliver(&self, destination: Option<&str>, record: Result<Bytes, serde_json::Error>) {
-        let (Some(arn), Ok(record)) = (destination, record) else { return };
-        let Ok(target) = Name::parse(arn, None).and_then(|name| self.target(arn, &name)) else { return };
-        let request_id = uuid::Uuid::new_v4().to_string();
-        let _ = run(&target, target.choose().1, request_id, record, None).await;
-    }
 }
 
-async fn run(
+pub(super) async fn run(
     target: &Target,
     pool: &Arc<Pool>,
     request_id: String,
@@ -287,40 +219,6 @@ async fn run(
     answered.await.map_err(|_| {
         AwsError::new(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", "Lambda is shutting down")
     })
-}
-
-/// What a destination is told.
-struct Record<'a> {
-    target: &'a Target,
-    version: &'a str,
-    failures: u32,
-    request_id: &'a str,
-    answer: Option<&'a Answer>,
-}
-
-impl Record<'_> {
-    fn write(&self, condition: &str, payload: &Bytes) -> Result<Bytes, serde_json::Error> {
-        let raw = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or(Value::Null);
-        let mut record = json!({
-            "version": "1.0",
-            "timestamp": jiff::Timestamp::now().to_string(),
-            "requestContext": {
-                "requestId": self.request_id,
-                "functionArn": &*self.target.arn,
-                "condition": condition,
-                "approximateInvokeCount": self.failures + u32::from(condition == "Success"),
-            },
-            "requestPayload": raw(payload),
-        });
-        if let Some(answer) = self.answer {
-            record["responseContext"] = json!({ "statusCode": 200, "executedVersion": self.version });
-            if let Some(error) = answer.error {
-                record["responseContext"]["functionError"] = json!(error);
-            }
-            record["responsePayload"] = raw(&answer.payload);
-        }
-        serde_json::to_vec(&record).map(Bytes::from)
-    }
 }
 
 fn value(text: &str) -> HeaderValue {

@@ -35,6 +35,7 @@ mod options;
 mod output;
 mod permissions;
 mod pool;
+mod queue;
 mod runtime_api;
 mod watchdog;
 

@@ -120,10 +120,11 @@ impl WebSockets {
         session: &mut Session,
         asked: &Asked,
     ) -> Result<Option<String>, Refused> {
-        if !self.admits(serving) {
+        let route = serving.routes.get(CONNECT);
+        if !self.admits(serving, route) {
             return Err(Refused(StatusCode::TOO_MANY_REQUESTS));
         }
-        let Some(route) = serving.routes.get(CONNECT) else { return Ok(None) };
+        let Some(route) = route else { return Ok(None) };
         if let Some(authorizer) = &route.authorizer {
             session.authorizer = Some(self.authorize(serving, session, asked, authorizer).await?);
         }

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use self::session::Session;
 use self::throttle::Bucket;
-use crate::apigateway::{ApiGateway, Serving};
+use crate::apigateway::{ApiGateway, ServedRoute, Serving};
 use crate::context::Context;
 use crate::lambda::Lambda;
 
@@ -29,7 +29,8 @@ pub(crate) struct WebSockets {
     apigateway: Arc<ApiGateway>,
     lambda: Arc<Lambda>,
     sessions: RwLock<HashMap<String, Arc<Session>>>,
-    buckets: Mutex<HashMap<(String, String), Bucket>>,
+    /// By API, stage, and route; that of a stage has no route.
+    buckets: Mutex<HashMap<(String, String, String), Bucket>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -67,11 +68,12 @@ impl WebSockets {
         self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(&session.id);
     }
 
-    /// Whether the stage's throttling lets one more request through.
-    fn admits(&self, serving: &Serving) -> bool {
-        let Some(limit) = serving.throttle else { return true };
+    /// Whether throttling lets one more request through: that of its route, or else that of the stage.
+    fn admits(&self, serving: &Serving, route: Option<&ServedRoute>) -> bool {
+        let of_route = route.and_then(|route| Some((route.throttle?, route.key.as_str())));
+        let Some((limit, key)) = of_route.or(serving.throttle.map(|limit| (limit, ""))) else { return true };
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (serving.api_id.clone(), serving.stage.clone());
+        let key = (serving.api_id.clone(), serving.stage.clone(), key.to_owned());
         buckets.entry(key).or_insert_with(|| Bucket::full(limit)).take(limit)
     }
 }

@@ -277,10 +277,11 @@ async fn receive(sockets: &WebSockets, session: &Session, text: &str) {
     let Some(serving) = sockets.apigateway.serving(&session.api, &session.stage) else {
         return fail(session, "Forbidden", &super::new_id());
     };
-    if !sockets.admits(&serving) {
+    let route = select(&serving, text);
+    if !sockets.admits(&serving, route) {
         return fail(session, "Too Many Requests", &super::new_id());
     }
-    let Some(route) = select(&serving, text) else {
+    let Some(route) = route else {
         return fail(session, "Forbidden", &super::new_id());
     };
     let answer = match &route.target {

@@ -1,4 +1,4 @@
-//! The token bucket of a stage.
+//! The token bucket of a stage or a route.
 
 use std::time::Instant;
 

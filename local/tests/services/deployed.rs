@@ -20,7 +20,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use crate::caller::Caller;
 
 pub(crate) const FUNCTION: &str = "echo";
-const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function:echo";
+pub(crate) const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function:echo";
 const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
 

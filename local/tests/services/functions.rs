@@ -101,6 +101,23 @@ async fn beyond_the_concurrency_callers_are_throttled() {
 }
 
 #[tokio::test]
+async fn beyond_the_concurrency_of_the_account_callers_are_throttled_too() {
+    let mut settings = Settings::default();
+    settings.lambda.concurrency = 1;
+    let cloud = Cloud::start(CloudConfig { settings, ..CloudConfig::in_memory() }).await.unwrap();
+    let owner = Caller::owner(&cloud);
+    create_function(&owner, 10).await;
+    let lambda = owner.lambda();
+    let invoke = || lambda.invoke().function_name(FUNCTION).payload(Blob::new(r#"{"pause_ms":1000}"#)).send();
+    let (one, other) = tokio::join!(invoke(), invoke());
+    let (fine, refused) = if one.is_ok() { (one, other) } else { (other, one) };
+    fine.unwrap();
+    assert_eq!(refusal(refused).0, "TooManyRequestsException");
+    invoke().await.expect("it is free again");
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_a_function_prints_is_in_its_log_between_start_and_report() {
     let cloud = cloud().await;
     let owner = Caller::owner(&cloud);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_apigatewayv2::types::RouteSettings;
 use chat_local::{Fault, Rule, Settings};
 use futures_util::SinkExt;
 use serde_json::{Value, json};
@@ -150,6 +151,56 @@ async fn messages_of_one_connection_run_at_the_same_time() {
     client.say(r#"{"action":"two_way","id":"fast"}"#).await;
     assert_eq!(client.next_json().await["id"], "fast");
     assert_eq!(client.next_json().await["id"], "slow");
+    deployed.cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_route_has_its_own_limits_or_shares_those_of_its_stage() {
+    let deployed = Deployed::start().await;
+    let limits = |burst| {
+        // So slow that nothing is gained while the test runs.
+        RouteSettings::builder().throttling_rate_limit(0.001).throttling_burst_limit(burst).build()
+    };
+    let gateway = deployed.owner.apigateway();
+    let update = gateway.update_stage().api_id(&deployed.api).stage_name("test");
+    // Connecting takes one of the stage's four, and `one_way` shares them.
+    let update = update.default_route_settings(limits(4)).route_settings("two_way", limits(2));
+    update.send().await.unwrap();
+
+    let mut client = deployed.connect().await;
+    for expected in [None, None, Some("Too Many Requests")] {
+        client.say(r#"{"action":"two_way"}"#).await;
+        assert_eq!(client.next_json().await["message"].as_str(), expected);
+    }
+    for _ in 0..3 {
+        client.say(r#"{"action":"one_way"}"#).await;
+    }
+    client.say(r#"{"action":"one_way"}"#).await;
+    assert_eq!(client.next_json().await["message"], "Too Many Requests");
+    assert_eq!(deployed.upgrade("auth=yes").await, 429);
+
+    gateway
+        .delete_route_settings()
+        .api_id(&deployed.api)
+        .stage_name("test")
+        .route_key("two_way")
+        .send()
+        .await
+        .unwrap();
+    let update = gateway.update_stage().api_id(&deployed.api).stage_name("test");
+    update
+        .default_route_settings(RouteSettings::builder().throttling_rate_limit(1000.0).build())
+        .send()
+        .await
+        .unwrap();
+    let calm = async {
+        while deployed.upgrade("auth=yes").await != 101 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), calm).await.expect("the higher limit does not count");
+    client.say(r#"{"action":"two_way"}"#).await;
+    assert!(client.next_json().await["message"].is_null());
     deployed.cloud.shutdown().await;
 }
 

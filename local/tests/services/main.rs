@@ -11,6 +11,7 @@
 mod access;
 mod caller;
 mod deployed;
+mod events;
 mod faults;
 mod functions;
 mod gateway;
