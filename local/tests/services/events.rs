@@ -91,7 +91,7 @@ async fn an_accepted_event_outlasts_the_cloud_and_comes_no_more_once_it_is_done(
     let owner = Caller::owner(&cloud);
     assert_eq!(got(&owner).await, Vec::<Value>::new(), "nothing of the function may run yet");
     owner.lambda().delete_function_concurrency().function_name(FUNCTION).send().await.unwrap();
-    assert_eq!(until_got(&owner, 1).await, [event.clone()]);
+    assert_eq!(until_got(&owner, 1).await, std::slice::from_ref(&event));
     cloud.shutdown().await;
 
     let cloud = Cloud::start(config()).await.unwrap();
