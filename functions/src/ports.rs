@@ -108,7 +108,7 @@ pub enum Removal {
     Subscription { room: RoomName, conn: ConnectionId },
 }
 
-/// The table. Each method is one AWS call, followed pages and retries aside.
+/// The table. Each method is one AWS call, followed pages and retries aside, where it does not say otherwise.
 pub trait Store {
     /// PutItem of the connection.
     fn register(&self, connection: &Connection) -> impl Future<Output = StoreResult<()>>;
@@ -167,8 +167,8 @@ pub trait Store {
     /// The same without what was said, which may be most of what there is to read.
     fn recent(&self, room: &Room, most: usize, read: Read) -> impl Future<Output = StoreResult<Vec<Recent>>>;
 
-    /// The subscriptions and the newest messages without what was said, newest first: one Query, or two at once where it
-    /// is not known how much that is to read.
+    /// The subscriptions and the newest messages without what was said, newest first: one Query if it is known how many
+    /// they are. Otherwise, or if there are many, two at once; and if there are more than was known, both.
     fn room(
         &self,
         room: &RoomName,

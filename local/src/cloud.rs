@@ -122,9 +122,10 @@ impl Cloud {
             cloudformation,
             websockets,
         });
+        // Read before new ones can come, and gone on with once functions find a cloud that listens.
+        let accepted = front.lambda.accepted().map_err(of_service)?;
         let listening = listen(front.clone(), listener);
-        // What functions do needs a cloud that listens.
-        front.lambda.resume().map_err(of_service)?;
+        front.lambda.resume(accepted);
         Ok(Self { addr, listening, front, sweeper, _lock: lock })
     }
 

@@ -16,8 +16,11 @@ fn project() -> Chatctl {
     chatctl
 }
 
+/// In one piece, so that it is one change however slow this is.
 fn edit(chatctl: &Chatctl, text: &str) {
-    std::fs::write(chatctl.folder().join("functions/src/lib.rs"), text).expect("a folder of ours");
+    let next = chatctl.folder().join("next.rs");
+    std::fs::write(&next, text).expect("a folder of ours");
+    std::fs::rename(&next, chatctl.folder().join("functions/src/lib.rs")).expect("a folder of ours");
 }
 
 async fn enter(ready: &Value, user: &str) -> (Client, Value) {
@@ -68,7 +71,8 @@ async fn changed_code_takes_over_under_open_connections_and_broken_code_does_not
     // Compiles, but does not start: the first clients find out, and they are chatctl's own.
     chatctl.build(&handlers::broken(chat_stacks::Handler::OnMessage));
     edit(&chatctl, "broken");
-    dev.event("build_failed");
+    let failed = dev.event("build_failed");
+    assert_eq!(failed["error"]["code"], "unverified", "{failed}");
     assert_eq!(alice.send("r", "and still").await.seq, 3);
 
     let changed = handlers::changed(chatctl.folder());

@@ -39,22 +39,13 @@ impl Dev {
 
     /// Waits for the next event of this name.
     pub fn event(&mut self, name: &str) -> Value {
-        self.next(name, |line| line["event"] == name)
-    }
-
-    /// Waits for the result, which is the last thing it says.
-    pub fn result(&mut self) -> Value {
-        self.next("a result", |line| line["type"] == "result")
-    }
-
-    fn next(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) if wanted(&line) => return line,
+                Ok(line) if line["event"] == name => return line,
                 Ok(line) => self.heard.push(line),
-                Err(RecvTimeoutError::Timeout) => panic!("{what} did not come: {:#?}", self.heard),
-                Err(RecvTimeoutError::Disconnected) => panic!("dev ended before {what}: {:#?}", self.heard),
+                Err(RecvTimeoutError::Timeout) => panic!("{name} did not come: {:#?}", self.heard),
+                Err(RecvTimeoutError::Disconnected) => panic!("dev ended before {name}: {:#?}", self.heard),
             }
         }
     }
@@ -64,8 +55,14 @@ impl Dev {
         let family = process::tree(self.process.id());
         let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(pid, Signal::INT).expect("dev runs");
-        let ended = self.process.wait().expect("dev is ours");
         let deadline = Instant::now() + PATIENCE;
+        let ended = loop {
+            if let Some(ended) = self.process.try_wait().expect("dev is ours") {
+                break ended;
+            }
+            assert!(Instant::now() < deadline, "dev does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        };
         while let Some(left) = family.iter().find(|pid| process::is_alive(**pid)) {
             assert!(Instant::now() < deadline, "process {left} outlived dev");
             std::thread::sleep(Duration::from_millis(5));

@@ -1,4 +1,4 @@
-//! The store on DynamoDB: one table, no Scan, each method one call.
+//! The store on DynamoDB: one table, no Scan, each method one call where it is not said otherwise.
 
 mod failure;
 mod items;
@@ -300,14 +300,21 @@ impl Store for Table {
     }
 
     async fn room(&self, room: &RoomName, most: usize) -> StoreResult<(Vec<Recipient>, Vec<Recent>)> {
-        let found = match self.at_once(room, most).await? {
-            Some(found) => found,
-            None => {
-                let named = Room::Named(room.clone());
-                let subscribers = self.subscribers(room, Read::Eventual, None);
-                try_join!(subscribers, self.recent(&named, most, Read::Eventual))?
+        let (subscribers, messages) = self.at_once(room, most).await?;
+        let named = Room::Named(room.clone());
+        let subscribers = async {
+            match subscribers {
+                Some(all) => Ok(all),
+                None => self.subscribers(room, Read::Eventual, None).await,
             }
         };
+        let messages = async {
+            match messages {
+                Some(all) => Ok(all),
+                None => self.recent(&named, most, Read::Eventual).await,
+            }
+        };
+        let found = try_join!(subscribers, messages)?;
         self.sizes.remember(room, found.0.len());
         Ok(found)
     }

@@ -13,8 +13,8 @@ use crate::ports::{Recent, Recipient, StoreResult};
 
 /// Rooms that are remembered.
 const ROOMS: usize = 1_000;
-/// Subscriptions up to which one Query is as quick as two at once: more come in several pages.
-const SUBSCRIPTIONS: usize = 2_000;
+/// Subscriptions up to which it is worth it. Whoever posts to more than this does not wait for a Query.
+const SUBSCRIPTIONS: usize = 200;
 
 /// How many subscriptions rooms had when they were last read.
 #[derive(Debug, Default)]
@@ -39,19 +39,21 @@ impl Sizes {
     }
 }
 
-/// Room for those who have come since.
+/// Room for those who have come since. If nobody has, so many messages are read in vain.
 fn slack(size: usize) -> usize {
-    2 + size / 8
+    1 + size / 32
 }
 
 impl Table {
-    /// All subscriptions and the `most` newest messages, or `None` where this is not known to take one Query.
+    /// The subscriptions, and the `most` newest messages: each if one Query brings all of them, as far as is known.
     pub(super) async fn at_once(
         &self,
         room: &RoomName,
         most: usize,
-    ) -> StoreResult<Option<(Vec<Recipient>, Vec<Recent>)>> {
-        let Some(size) = self.sizes.of(room).filter(|size| *size <= SUBSCRIPTIONS) else { return Ok(None) };
+    ) -> StoreResult<(Option<Vec<Recipient>>, Option<Vec<Recent>>)> {
+        let Some(size) = self.sizes.of(room).filter(|size| *size <= SUBSCRIPTIONS) else {
+            return Ok((None, None));
+        };
         let limit = size + slack(size) + most;
         let query = self
             .client
@@ -73,8 +75,11 @@ impl Table {
                 messages.push(items::recent(item)?);
             }
         }
-        let whole = messages.len() == most || page.last_evaluated_key.is_none_or(|key| key.is_empty());
-        Ok(whole.then_some((subscribers, messages)))
+        let ended = page.last_evaluated_key.is_none_or(|key| key.is_empty());
+        // A message only comes after all subscriptions.
+        let all_subscribers = ended || !messages.is_empty();
+        let all_messages = ended || messages.len() == most;
+        Ok((all_subscribers.then_some(subscribers), all_messages.then_some(messages)))
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) struct Serving {
     pub(crate) api_id: String,
     pub(crate) stage: String,
     pub(crate) variables: BTreeMap<String, String>,
-    /// Of all routes without limits of their own together.
+    /// Of all routes without limits of their own together, which AWS does not say; per route it would be laxer.
     pub(crate) throttle: Option<Throttle>,
     /// Names below `$request.body`, outermost first.
     pub(crate) selection: Vec<String>,
@@ -77,6 +77,7 @@ impl Serving {
             .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
             .collect();
         let own_settings = settings.get("routeSettings");
+        let defaults = settings.get("defaultRouteSettings").and_then(Value::as_object);
         let routes = deployment
             .routes
             .values()
@@ -85,9 +86,8 @@ impl Serving {
                 let served = ServedRoute {
                     key: key.clone(),
                     throttle: own_settings
-                        .and_then(|all| all.get(&key))
-                        .and_then(Value::as_object)
-                        .and_then(throttle),
+                        .and_then(|all| all.get(&key)?.as_object())
+                        .and_then(|own| throttle_of_route(own, defaults)),
                     authorizer: authorizer(deployment, &route.document),
                     target: target(deployment, &route.document),
                     responds: !route.responses.is_empty()
@@ -100,7 +100,7 @@ impl Serving {
             api_id: api_id.to_owned(),
             stage: stage.to_owned(),
             variables,
-            throttle: settings.get("defaultRouteSettings").and_then(Value::as_object).and_then(throttle),
+            throttle: defaults.and_then(throttle),
             selection: deployment
                 .selection
                 .trim_start_matches("${")
@@ -119,6 +119,16 @@ fn throttle(settings: &Document) -> Option<Throttle> {
     let rate = settings.get("throttlingRateLimit").and_then(Value::as_f64)?;
     let burst = settings.get("throttlingBurstLimit").and_then(Value::as_u64).unwrap_or(rate.ceil() as u64);
     Some(Throttle { rate, burst: u32::try_from(burst).unwrap_or(u32::MAX) })
+}
+
+/// The limits of a route that has one of its own; the other may be that of its stage.
+fn throttle_of_route(own: &Document, defaults: Option<&Document>) -> Option<Throttle> {
+    if !["throttlingRateLimit", "throttlingBurstLimit"].iter().any(|name| own.contains_key(*name)) {
+        return None;
+    }
+    let mut settings = defaults.cloned().unwrap_or_default();
+    settings.extend(own.clone());
+    throttle(&settings)
 }
 
 fn authorizer(deployment: &Deployment, route: &Document) -> Option<ServedAuthorizer> {

@@ -154,7 +154,7 @@ impl CodeDirectory {
             .ok_or_else(|| AwsError::internal(format!("the code {sha256_hex} is missing in the local state")))
     }
 
-    /// Where the unpacked code is, or will be once something runs from it.
+    /// Where the unpacked code is, or will be in a moment.
     pub(super) fn location(&self, sha256_hex: &str) -> String {
         format!("file://{}", self.root.join(sha256_hex).display())
     }

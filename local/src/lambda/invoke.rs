@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use super::code::Unpacked;
 use super::concurrency::Gate;
 use super::model::{EventInvoke, Function, Version};
 use super::name::{self, Name, function_arn};
@@ -34,7 +35,7 @@ pub(super) struct Target {
     other: Option<(String, Arc<Pool>, f64)>,
     policy: Policy,
     gate: Gate,
-    limit: usize,
+    pub(super) limit: usize,
     pub(super) event_invoke: EventInvoke,
 }
 
@@ -136,6 +137,7 @@ impl Lambda {
         if let Some(target) = self.targets.read().unwrap_or_else(PoisonError::into_inner).get(key) {
             return Ok(Arc::clone(target));
         }
+        let _unpacked = self.unpacked(name)?;
         let elsewhere = self.reserved_by_others("");
         let functions = lock(&self.functions);
         let cx = &self.host.cx;
@@ -174,6 +176,20 @@ impl Lambda {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(key.to_owned(), Arc::clone(&target));
         Ok(target)
+    }
+
+    /// The code that a name stands for. Unpacking it takes a while, during which nobody else has to wait for a function:
+    /// so it is done before any lock is taken, and found done under the locks.
+    fn unpacked(&self, name: &Name) -> Result<Vec<Arc<Unpacked>>, AwsError> {
+        let keys: Vec<String> = {
+            let functions = lock(&self.functions);
+            let Some(function) = functions.get(&name.function) else { return Ok(Vec::new()) };
+            let qualifier = name.qualifier_or_latest();
+            let weights = function.aliases.get(qualifier).into_iter().flat_map(|alias| alias.weights.keys());
+            let versions = std::iter::once(qualifier).chain(weights.map(String::as_str));
+            versions.filter_map(|version| Some(function.version(version)?.code_key.clone())).collect()
+        };
+        keys.iter().map(|key| self.code.unpacked(&self.host.cx, key)).collect()
     }
 
     fn pool(&self, function: &Function, version: &Version) -> Result<Arc<Pool>, AwsError> {

@@ -14,6 +14,7 @@ use self::model::Function;
 use self::name::{LATEST, Name, function_arn};
 use self::output::LogSink;
 use self::pool::Pool;
+use self::queue::Queue;
 use self::watchdog::Watchdog;
 use crate::call::{Call, Reply, Route};
 use crate::context::Context;
@@ -56,6 +57,7 @@ pub(crate) struct Lambda {
     /// Events in flight of all functions without a reservation, and of those with one.
     unreserved: Gate,
     reserved: Mutex<HashMap<String, Gate>>,
+    queue: Queue,
 }
 
 /// What a synchronous invocation brought.
@@ -147,6 +149,7 @@ impl Lambda {
             pools: Mutex::default(),
             unreserved: Gate::default(),
             reserved: Mutex::default(),
+            queue: Queue::default(),
         }))
     }
 
@@ -228,6 +231,8 @@ impl Lambda {
 
     /// Ends every process and writes out what they printed.
     pub(crate) async fn shutdown(&self) {
+        // First, so that no event counts as failed that is only interrupted.
+        self.queue.shutdown().await;
         for (_, pool) in lock(&self.pools).drain() {
             pool.retire();
         }

@@ -46,14 +46,20 @@ fn zip() -> Blob {
     Blob::new(bytes.clone())
 }
 
-/// A function that may write its log.
+/// The function, which may write its log.
 pub(crate) async fn create_function(owner: &Caller, timeout_s: i32) {
     owner.create_role("echo", r#"{"Effect":"Allow","Action":"logs:*","Resource":"*"}"#).await;
-    owner.logs().create_log_group().log_group_name("/aws/lambda/echo").send().await.unwrap();
+    create_another(owner, FUNCTION, timeout_s).await;
+}
+
+/// Another one with the same role and the same code.
+pub(crate) async fn create_another(owner: &Caller, name: &str, timeout_s: i32) {
+    let group = format!("/aws/lambda/{name}");
+    owner.logs().create_log_group().log_group_name(group).send().await.unwrap();
     owner
         .lambda()
         .create_function()
-        .function_name(FUNCTION)
+        .function_name(name)
         .runtime(Runtime::Providedal2023)
         .handler("bootstrap")
         .role("arn:aws:iam::000000000000:role/echo")

@@ -1,5 +1,6 @@
 //! Asynchronous invocations: accepted at once, kept until they are done, repeated when they fail, and told of in the end.
 
+use std::path::Path;
 use std::time::Duration;
 
 use aws_sdk_lambda::primitives::Blob;
@@ -8,7 +9,11 @@ use chat_local::{Cloud, CloudConfig, Settings};
 use serde_json::{Value, json};
 
 use crate::caller::Caller;
-use crate::deployed::{ARN, FUNCTION, create_function};
+use crate::deployed::{FUNCTION, create_another, create_function};
+
+/// The function that is told of failures.
+const TOLD: &str = "told";
+const LONG_MS: u64 = 3_000;
 
 async fn accept(owner: &Caller, event: &Value) {
     let invoke = owner.lambda().invoke().function_name(FUNCTION).invocation_type(InvocationType::Event);
@@ -16,19 +21,20 @@ async fn accept(owner: &Caller, event: &Value) {
     assert_eq!(accepted.status_code, 202);
 }
 
-/// The events that the function got so far.
-async fn got(owner: &Caller) -> Vec<Value> {
+/// The events that a function got so far.
+async fn got(owner: &Caller, function: &str) -> Vec<Value> {
+    let group = format!("/aws/lambda/{function}");
     let logs = owner.logs();
-    let found = logs.filter_log_events().log_group_name("/aws/lambda/echo").filter_pattern("EVENT");
+    let found = logs.filter_log_events().log_group_name(group).filter_pattern("EVENT");
     let lines = found.send().await.unwrap().events.unwrap_or_default();
     let event = |line: &str| serde_json::from_str(line.strip_prefix("EVENT ").unwrap().trim()).unwrap();
     lines.iter().map(|line| event(line.message.as_deref().unwrap())).collect()
 }
 
-async fn until_got(owner: &Caller, count: usize) -> Vec<Value> {
+async fn until_got(owner: &Caller, function: &str, count: usize) -> Vec<Value> {
     let look = async {
         loop {
-            let got = got(owner).await;
+            let got = got(owner, function).await;
             if got.len() >= count {
                 return got;
             }
@@ -38,66 +44,98 @@ async fn until_got(owner: &Caller, count: usize) -> Vec<Value> {
     tokio::time::timeout(Duration::from_secs(20), look).await.expect("the function got too few events")
 }
 
-fn quick() -> Settings {
+/// Waits until the function is free, so that what it did is done.
+async fn until_free(owner: &Caller) {
+    let look = async {
+        while owner.lambda().invoke().function_name(FUNCTION).send().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), look).await.expect("the function is busy for ever");
+}
+
+async fn reserve(owner: &Caller, concurrency: i32) {
+    let reserve = owner.lambda().put_function_concurrency().function_name(FUNCTION);
+    reserve.reserved_concurrent_executions(concurrency).send().await.unwrap();
+}
+
+/// The function with retries of its own and somebody who is told of failures.
+async fn configure(owner: &Caller, retries: i32) {
+    create_another(owner, TOLD, 10).await;
+    let arn = format!("arn:aws:lambda:us-east-1:000000000000:function:{TOLD}");
+    let failed = DestinationConfig::builder().on_failure(OnFailure::builder().destination(arn).build());
+    let put = owner.lambda().put_function_event_invoke_config().function_name(FUNCTION);
+    let put = put.maximum_retry_attempts(retries).destination_config(failed.build());
+    put.send().await.unwrap();
+}
+
+async fn start(data: Option<&Path>) -> (Cloud, Caller) {
     let mut settings = Settings::default();
     settings.lambda.async_retry = Duration::from_millis(60);
-    settings
+    let data = data.map(Path::to_owned);
+    let cloud = Cloud::start(CloudConfig { data, settings, ..CloudConfig::in_memory() }).await.unwrap();
+    let owner = Caller::owner(&cloud);
+    (cloud, owner)
 }
 
 #[tokio::test]
 async fn an_event_that_fails_is_repeated_twice_and_then_its_destination_learns_of_it() {
-    let cloud = Cloud::start(CloudConfig { settings: quick(), ..CloudConfig::in_memory() }).await.unwrap();
-    let owner = Caller::owner(&cloud);
+    let (cloud, owner) = start(None).await;
     create_function(&owner, 10).await;
-    let failed = OnFailure::builder().destination(ARN).build();
-    owner
-        .lambda()
-        .put_function_event_invoke_config()
-        .function_name(FUNCTION)
-        .destination_config(DestinationConfig::builder().on_failure(failed).build())
-        .send()
-        .await
-        .unwrap();
+    configure(&owner, 2).await;
     let event = json!({"do": "fail"});
     accept(&owner, &event).await;
-    let got = until_got(&owner, 4).await;
-    assert_eq!(got[..3], [event.clone(), event.clone(), event.clone()]);
-    let record = &got[3];
-    assert_eq!(record["requestPayload"], event);
-    assert_eq!(record["requestContext"]["condition"], "RetriesExhausted");
-    assert_eq!(record["requestContext"]["approximateInvokeCount"], 3);
-    assert_eq!(record["responseContext"]["functionError"], "Unhandled");
+    let told = until_got(&owner, TOLD, 1).await;
+    assert_eq!(until_got(&owner, FUNCTION, 3).await, [event.clone(), event.clone(), event.clone()]);
+    assert_eq!(told[0]["requestPayload"], event);
+    assert_eq!(told[0]["requestContext"]["condition"], "RetriesExhausted");
+    assert_eq!(told[0]["requestContext"]["approximateInvokeCount"], 3);
+    assert_eq!(told[0]["responseContext"]["functionError"], "Unhandled");
     cloud.shutdown().await;
 }
 
 #[tokio::test]
-async fn an_accepted_event_outlasts_the_cloud_and_comes_no_more_once_it_is_done() {
-    let directory = tempfile::tempdir().unwrap();
-    let config = || CloudConfig {
-        data: Some(directory.path().to_owned()),
-        settings: quick(),
-        ..CloudConfig::in_memory()
-    };
-    let cloud = Cloud::start(config()).await.unwrap();
-    let owner = Caller::owner(&cloud);
+async fn a_function_without_any_concurrency_has_its_events_refused_at_once() {
+    let (cloud, owner) = start(None).await;
     create_function(&owner, 10).await;
-    let reserve = owner.lambda().put_function_concurrency().function_name(FUNCTION);
-    reserve.reserved_concurrent_executions(0).send().await.unwrap();
-    let event = json!({"n": 1});
-    accept(&owner, &event).await;
+    configure(&owner, 2).await;
+    reserve(&owner, 0).await;
+    accept(&owner, &json!({"n": 1})).await;
+    let told = until_got(&owner, TOLD, 1).await;
+    assert_eq!(told[0]["requestContext"]["condition"], "ZeroReservedConcurrency");
+    assert_eq!(told[0]["requestPayload"], json!({"n": 1}));
+    assert_eq!(got(&owner, FUNCTION).await, Vec::<Value>::new());
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn accepted_events_outlast_the_cloud_and_come_no_more_once_they_are_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = Some(directory.path());
+    let (cloud, owner) = start(data).await;
+    create_function(&owner, 10).await;
+    // An interruption is no failure: the one that runs would not be repeated otherwise.
+    configure(&owner, 0).await;
+    reserve(&owner, 1).await;
+    let (running, waiting) = (json!({"n": 1, "pause_ms": LONG_MS}), json!({"n": 2}));
+    accept(&owner, &running).await;
+    until_got(&owner, FUNCTION, 1).await;
+    accept(&owner, &waiting).await;
     cloud.shutdown().await;
 
-    let cloud = Cloud::start(config()).await.unwrap();
-    let owner = Caller::owner(&cloud);
-    assert_eq!(got(&owner).await, Vec::<Value>::new(), "nothing of the function may run yet");
-    owner.lambda().delete_function_concurrency().function_name(FUNCTION).send().await.unwrap();
-    assert_eq!(until_got(&owner, 1).await, std::slice::from_ref(&event));
+    let (cloud, owner) = start(data).await;
+    let mut all = until_got(&owner, FUNCTION, 3).await;
+    all.sort_by_key(|event| event["n"].as_u64());
+    assert_eq!(all, [running.clone(), running, waiting]);
+    until_free(&owner).await;
     cloud.shutdown().await;
 
-    let cloud = Cloud::start(config()).await.unwrap();
-    let owner = Caller::owner(&cloud);
-    let next = json!({"n": 2});
-    accept(&owner, &next).await;
-    assert_eq!(until_got(&owner, 2).await, [event, next]);
+    let (cloud, owner) = start(data).await;
+    let before = got(&owner, FUNCTION).await.len();
+    let last = json!({"n": 3});
+    accept(&owner, &last).await;
+    let all = until_got(&owner, FUNCTION, before + 1).await;
+    assert_eq!((all.len(), all.last()), (before + 1, Some(&last)));
+    assert_eq!(got(&owner, TOLD).await, Vec::<Value>::new());
     cloud.shutdown().await;
 }

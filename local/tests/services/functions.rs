@@ -57,6 +57,27 @@ async fn a_process_takes_one_event_after_the_other_and_more_of_them_those_that_c
 }
 
 #[tokio::test]
+async fn code_is_unpacked_when_it_comes_and_not_by_the_first_event() {
+    let cloud = cloud().await;
+    let owner = Caller::owner(&cloud);
+    create_function(&owner, 10).await;
+    let function = owner.lambda().get_function().function_name(FUNCTION).send().await.unwrap();
+    let location = function.code.unwrap().location.unwrap();
+    let program = Path::new(location.strip_prefix("file://").unwrap()).join("bootstrap");
+    let until = async |there: bool| {
+        let look = async {
+            while program.exists() != there {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), look).await
+    };
+    until(true).await.expect("it is not unpacked");
+    cloud.shutdown().await;
+    until(false).await.expect("a cloud in memory leaves nothing behind");
+}
+
+#[tokio::test]
 async fn a_timeout_a_crash_and_an_error_are_told_apart_and_followed_by_a_fresh_process() {
     let cloud = cloud().await;
     let owner = Caller::owner(&cloud);
