@@ -3,7 +3,6 @@
 use std::io::{Cursor, Write};
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use aws_sdk_apigatewayv2::types::{AuthorizationType, AuthorizerType, IntegrationType, ProtocolType};
 use aws_sdk_lambda::primitives::Blob;
@@ -18,11 +17,10 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::caller::Caller;
+use crate::patience::{PATIENCE, found};
 
 pub(crate) const FUNCTION: &str = "echo";
-pub(crate) const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function:echo";
-const PATIENCE: Duration = Duration::from_secs(20);
-const LOOK: Duration = Duration::from_millis(10);
+const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function:echo";
 
 /// An example of this crate, which `cargo test` builds beside the tests.
 pub(crate) fn example(name: &str) -> PathBuf {
@@ -68,6 +66,16 @@ pub(crate) async fn create_another(owner: &Caller, name: &str, timeout_s: i32) {
         .send()
         .await
         .unwrap();
+}
+
+/// The events that a function's log has so far.
+pub(crate) async fn seen_by(owner: &Caller, function: &str) -> Vec<Value> {
+    let group = format!("/aws/lambda/{function}");
+    let logs = owner.logs();
+    let found = logs.filter_log_events().log_group_name(group).filter_pattern("EVENT");
+    let lines = found.send().await.unwrap().events.unwrap_or_default();
+    let event = |line: &str| serde_json::from_str(line.strip_prefix("EVENT ")?.trim()).ok();
+    lines.iter().filter_map(|line| event(line.message.as_deref()?)).collect()
 }
 
 pub(crate) struct Deployed {
@@ -205,32 +213,16 @@ impl Deployed {
 
     /// The events of a kind that the function got for a connection, once there is one.
     pub(crate) async fn events(&self, kind: &str, connection: &str) -> Vec<Value> {
-        let look = async {
-            loop {
-                let found = self.seen(kind, connection).await;
-                if !found.is_empty() {
-                    return found;
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        let found = tokio::time::timeout(PATIENCE, look).await;
-        found.unwrap_or_else(|_| panic!("the function never saw {kind} of {connection}"))
+        found(&format!("{kind} of {connection}"), async || {
+            Some(self.seen(kind, connection).await).filter(|seen| !seen.is_empty())
+        })
+        .await
     }
 
     /// The events that the function's log has so far. `connection` may be empty: of all connections.
     pub(crate) async fn seen(&self, kind: &str, connection: &str) -> Vec<Value> {
-        let logs = self.owner.logs();
-        let found = logs.filter_log_events().log_group_name("/aws/lambda/echo").filter_pattern("EVENT");
-        let lines = found.send().await.unwrap().events.unwrap_or_default();
-        lines
-            .iter()
-            .filter_map(|line| {
-                serde_json::from_str(line.message.as_deref()?.strip_prefix("EVENT ")?.trim()).ok()
-            })
-            .filter(|event: &Value| {
-                event["type"] != "REQUEST" && event["requestContext"]["eventType"] == kind
-            })
+        let seen = seen_by(&self.owner, FUNCTION).await.into_iter();
+        seen.filter(|event| event["type"] != "REQUEST" && event["requestContext"]["eventType"] == kind)
             .filter(|event| connection.is_empty() || event["requestContext"]["connectionId"] == connection)
             .collect()
     }

@@ -9,7 +9,8 @@ use chat_local::{Cloud, CloudConfig, Settings};
 use serde_json::{Value, json};
 
 use crate::caller::Caller;
-use crate::deployed::{FUNCTION, create_another, create_function};
+use crate::deployed::{FUNCTION, create_another, create_function, seen_by};
+use crate::patience::{found, until};
 
 /// The function that is told of failures.
 const TOLD: &str = "told";
@@ -21,37 +22,17 @@ async fn accept(owner: &Caller, event: &Value) {
     assert_eq!(accepted.status_code, 202);
 }
 
-/// The events that a function got so far.
-async fn got(owner: &Caller, function: &str) -> Vec<Value> {
-    let group = format!("/aws/lambda/{function}");
-    let logs = owner.logs();
-    let found = logs.filter_log_events().log_group_name(group).filter_pattern("EVENT");
-    let lines = found.send().await.unwrap().events.unwrap_or_default();
-    let event = |line: &str| serde_json::from_str(line.strip_prefix("EVENT ").unwrap().trim()).unwrap();
-    lines.iter().map(|line| event(line.message.as_deref().unwrap())).collect()
-}
-
-async fn until_got(owner: &Caller, function: &str, count: usize) -> Vec<Value> {
-    let look = async {
-        loop {
-            let got = got(owner, function).await;
-            if got.len() >= count {
-                return got;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), look).await.expect("the function got too few events")
+async fn until_seen_by(owner: &Caller, function: &str, count: usize) -> Vec<Value> {
+    let what = format!("{count} events in the log of {function}");
+    found(&what, async || Some(seen_by(owner, function).await).filter(|seen| seen.len() >= count)).await
 }
 
 /// Waits until the function is free, so that what it did is done.
 async fn until_free(owner: &Caller) {
-    let look = async {
-        while owner.lambda().invoke().function_name(FUNCTION).send().await.is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), look).await.expect("the function is busy for ever");
+    until("an answer of the function", async || {
+        owner.lambda().invoke().function_name(FUNCTION).send().await.is_ok()
+    })
+    .await;
 }
 
 async fn reserve(owner: &Caller, concurrency: i32) {
@@ -85,8 +66,8 @@ async fn an_event_that_fails_is_repeated_twice_and_then_its_destination_learns_o
     configure(&owner, 2).await;
     let event = json!({"do": "fail"});
     accept(&owner, &event).await;
-    let told = until_got(&owner, TOLD, 1).await;
-    assert_eq!(until_got(&owner, FUNCTION, 3).await, [event.clone(), event.clone(), event.clone()]);
+    let told = until_seen_by(&owner, TOLD, 1).await;
+    assert_eq!(until_seen_by(&owner, FUNCTION, 3).await, [event.clone(), event.clone(), event.clone()]);
     assert_eq!(told[0]["requestPayload"], event);
     assert_eq!(told[0]["requestContext"]["condition"], "RetriesExhausted");
     assert_eq!(told[0]["requestContext"]["approximateInvokeCount"], 3);
@@ -101,10 +82,10 @@ async fn a_function_without_any_concurrency_has_its_events_refused_at_once() {
     configure(&owner, 2).await;
     reserve(&owner, 0).await;
     accept(&owner, &json!({"n": 1})).await;
-    let told = until_got(&owner, TOLD, 1).await;
+    let told = until_seen_by(&owner, TOLD, 1).await;
     assert_eq!(told[0]["requestContext"]["condition"], "ZeroReservedConcurrency");
     assert_eq!(told[0]["requestPayload"], json!({"n": 1}));
-    assert_eq!(got(&owner, FUNCTION).await, Vec::<Value>::new());
+    assert_eq!(seen_by(&owner, FUNCTION).await, Vec::<Value>::new());
     cloud.shutdown().await;
 }
 
@@ -119,23 +100,23 @@ async fn accepted_events_outlast_the_cloud_and_come_no_more_once_they_are_done()
     reserve(&owner, 1).await;
     let (running, waiting) = (json!({"n": 1, "pause_ms": LONG_MS}), json!({"n": 2}));
     accept(&owner, &running).await;
-    until_got(&owner, FUNCTION, 1).await;
+    until_seen_by(&owner, FUNCTION, 1).await;
     accept(&owner, &waiting).await;
     cloud.shutdown().await;
 
     let (cloud, owner) = start(data).await;
-    let mut all = until_got(&owner, FUNCTION, 3).await;
+    let mut all = until_seen_by(&owner, FUNCTION, 3).await;
     all.sort_by_key(|event| event["n"].as_u64());
     assert_eq!(all, [running.clone(), running, waiting]);
     until_free(&owner).await;
     cloud.shutdown().await;
 
     let (cloud, owner) = start(data).await;
-    let before = got(&owner, FUNCTION).await.len();
+    let before = seen_by(&owner, FUNCTION).await.len();
     let last = json!({"n": 3});
     accept(&owner, &last).await;
-    let all = until_got(&owner, FUNCTION, before + 1).await;
+    let all = until_seen_by(&owner, FUNCTION, before + 1).await;
     assert_eq!((all.len(), all.last()), (before + 1, Some(&last)));
-    assert_eq!(got(&owner, TOLD).await, Vec::<Value>::new());
+    assert_eq!(seen_by(&owner, TOLD).await, Vec::<Value>::new());
     cloud.shutdown().await;
 }

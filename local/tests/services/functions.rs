@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::caller::{Caller, cloud, refusal};
 use crate::deployed::{FUNCTION, create_function, example};
+use crate::patience::{found, until};
 
 /// The payload, and the kind of its error.
 async fn invoke(owner: &Caller, order: Value) -> (Value, Option<String>) {
@@ -32,13 +33,11 @@ async fn pid(owner: &Caller) -> u64 {
 }
 
 async fn until_gone(pid: u64) {
-    let gone = async {
-        // A zombie whose parent has not looked yet is gone as well.
-        while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the process is still there");
+    // A zombie whose parent has not looked yet is gone as well.
+    until("the end of the process", async || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -64,17 +63,9 @@ async fn code_is_unpacked_when_it_comes_and_not_by_the_first_event() {
     let function = owner.lambda().get_function().function_name(FUNCTION).send().await.unwrap();
     let location = function.code.unwrap().location.unwrap();
     let program = Path::new(location.strip_prefix("file://").unwrap()).join("bootstrap");
-    let until = async |there: bool| {
-        let look = async {
-            while program.exists() != there {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), look).await
-    };
-    until(true).await.expect("it is not unpacked");
+    until("the unpacked program", async || program.exists()).await;
     cloud.shutdown().await;
-    until(false).await.expect("a cloud in memory leaves nothing behind");
+    until("the end of what a cloud in memory unpacked", async || !program.exists()).await;
 }
 
 #[tokio::test]
@@ -146,19 +137,13 @@ async fn what_a_function_prints_is_in_its_log_between_start_and_report() {
     let invoke = owner.lambda().invoke().function_name(FUNCTION).payload(Blob::new(r#"{"word":"xyzzy"}"#));
     let invoked = invoke.log_type(LogType::Tail).send().await.unwrap();
     assert!(invoked.log_result.is_some_and(|tail| !tail.is_empty()));
-    let logged = async {
-        loop {
-            let logs =
-                owner.logs().filter_log_events().log_group_name("/aws/lambda/echo").send().await.unwrap();
-            let lines: Vec<String> =
-                logs.events.unwrap_or_default().into_iter().filter_map(|e| e.message).collect();
-            if lines.iter().any(|line| line.starts_with("REPORT RequestId:")) {
-                return lines;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let lines = tokio::time::timeout(Duration::from_secs(20), logged).await.expect("no report");
+    let lines: Vec<String> = found("the report of the invocation", async || {
+        let logs = owner.logs().filter_log_events().log_group_name("/aws/lambda/echo").send().await.unwrap();
+        let lines: Vec<String> =
+            logs.events.unwrap_or_default().into_iter().filter_map(|e| e.message).collect();
+        lines.iter().any(|line| line.starts_with("REPORT RequestId:")).then_some(lines)
+    })
+    .await;
     let at = |start: &str| {
         lines.iter().position(|line| line.contains(start)).unwrap_or_else(|| panic!("{start}: {lines:?}"))
     };

@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
 use crate::caller::refusal;
 use crate::deployed::{Deployed, Socket};
+use crate::patience::until;
 
 #[tokio::test]
 async fn the_socket_opens_only_after_the_authorizer_and_connect_said_so() {
@@ -132,12 +133,7 @@ async fn a_body_returns_only_where_the_route_has_a_response() {
     let mut client = deployed.connect().await;
     let id = client.id().await;
     client.say(r#"{"action":"one_way","id":1}"#).await;
-    let seen = async {
-        while deployed.seen("MESSAGE", &id).await.len() < 2 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), seen).await.expect("the function was not asked");
+    until("both messages", async || deployed.seen("MESSAGE", &id).await.len() >= 2).await;
     client.say(r#"{"action":"two_way","id":2}"#).await;
     assert_eq!(client.next_json().await["id"], 2);
     deployed.cloud.shutdown().await;
@@ -193,12 +189,7 @@ async fn a_route_has_its_own_limits_or_shares_those_of_its_stage() {
         .send()
         .await
         .unwrap();
-    let calm = async {
-        while deployed.upgrade("auth=yes").await != 101 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), calm).await.expect("the higher limit does not count");
+    until("the higher limit", async || deployed.upgrade("auth=yes").await == 101).await;
     client.say(r#"{"action":"two_way"}"#).await;
     assert!(client.next_json().await["message"].is_null());
     deployed.cloud.shutdown().await;
@@ -419,8 +410,10 @@ async fn a_dropped_disconnect_is_never_told() {
     deployed.cloud.faults().set([Rule::every(&*first_id, Fault::DropDisconnect)]);
     first.0.close(None).await.unwrap();
     let connections = deployed.owner.connections(&deployed.callback());
-    let gone = async { while connections.get_connection().connection_id(&first_id).send().await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the connection stays");
+    until("the end of the connection", async || {
+        connections.get_connection().connection_id(&first_id).send().await.is_err()
+    })
+    .await;
     second.0.close(None).await.unwrap();
     deployed.events("DISCONNECT", &second_id).await;
     assert!(deployed.seen("DISCONNECT", &first_id).await.is_empty());

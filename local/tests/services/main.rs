@@ -16,6 +16,7 @@ mod faults;
 mod functions;
 mod gateway;
 mod logs;
+mod patience;
 mod signatures;
 mod start;
 mod tables;

@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::types::{
 use chat_local::{Cloud, CloudConfig};
 
 use crate::caller::{Caller, cloud, create_table, refusal};
+use crate::patience::until;
 
 fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
@@ -151,12 +152,7 @@ async fn expired_items_are_swept() {
         dynamodb.put_item().table_name("things").item("k", text(key)).item("x", at).send().await.unwrap();
     }
     let get = |key| dynamodb.get_item().table_name("things").key("k", text(key)).send();
-    let swept = async {
-        while get("expired").await.unwrap().item().is_some() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), swept).await.expect("the expired item stays");
+    until("the end of the expired item", async || get("expired").await.unwrap().item().is_none()).await;
     assert!(get("valid").await.unwrap().item().is_some());
     cloud.shutdown().await;
 }
