@@ -6,8 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use chat_local::{Cloud, CloudConfig, Fault, Rule};
-use chat_tests::{Chatctl, within};
-use rustix::process::{Pid, Signal, kill_process};
+use chat_tests::{Chatctl, process, within};
+use rustix::process::Signal;
 use tokio::sync::oneshot;
 
 /// CI systems send SIGINT, and SIGTERM 7.5 s later.
@@ -68,11 +68,6 @@ impl Stage {
     }
 }
 
-fn signal(child: &Child, signal: Signal) {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, signal).expect("the deploy runs");
-}
-
 async fn end(child: Child) -> Output {
     let ended = tokio::task::spawn_blocking(|| child.wait_with_output());
     ended.await.expect("no panic").expect("the deploy ends")
@@ -99,7 +94,7 @@ fn said(child: &mut Child, what: &'static str) -> oneshot::Receiver<()> {
 /// Signals a deploy and returns how it ended, what it said, and how long that took.
 async fn interrupt(child: Child, kind: Signal) -> (Output, Duration) {
     let sent = Instant::now();
-    signal(&child, kind);
+    process::signal(child.id(), kind);
     (end(child).await, sent.elapsed())
 }
 
@@ -185,7 +180,7 @@ async fn a_second_signal_ends_it_at_once() {
     let mut child = stage.deploy();
     let said = said(&mut child, "stopping after ");
     stage.called("apigateway", "CreateApi", 1).await;
-    signal(&child, Signal::INT);
+    process::signal(child.id(), Signal::INT);
     said.await.expect("the first signal is answered");
     let (ended, took) = interrupt(child, Signal::TERM).await;
     assert_eq!(ended.status.code(), Some(130), "{}", text(&ended));

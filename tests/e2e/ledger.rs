@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use chat_local::{Fault, Rule};
 use chat_stacks::ledger::{Holder, Ledger, Lock, Outcome, Patience, Record, Ticket};
 use chat_stacks::{AppName, Error, Events, Scope, StageName};
-use chat_tests::{Chat, Chatctl, PATIENCE, lines_of, until};
-use rustix::process::{Pid, Signal, kill_process};
+use chat_tests::{Chat, Chatctl, PATIENCE, lines_of, process, until};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -31,11 +31,6 @@ fn begin(chatctl: &Chatctl, args: &[&str]) -> Child {
         }
         assert!(Instant::now() < deadline, "{args:?} does not take the lock: {runs}");
     }
-}
-
-fn signal(child: &Child, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("a pid");
-    kill_process(pid, signal).expect("the process is there");
 }
 
 fn end(child: Child) -> (i32, Value) {
@@ -96,14 +91,14 @@ fn a_deploy_that_lost_its_lock_while_it_slept_stops_and_says_to_whom() {
     // Longer than it takes a holder to notice: a twelfth of a lease.
     chatctl.faults(&endpoint, &[slow("apigateway:CreateDeployment", 9_000)]);
     let first = begin(&chatctl, &["deploy"]);
-    signal(&first, Signal::STOP);
+    process::signal(first.id(), Signal::STOP);
 
     // It is alive as far as anybody can tell, so this is asked.
     let (code, lines) = chatctl.lines(&["unlock", "--reason", "it hangs"]);
     assert_eq!((code, &lines.last().expect("a result")["error"]["code"]), (4, &json!("confirmation_needed")));
     let unlocked = chatctl.data(&["unlock", "--reason", "it hangs", "--yes"]);
     assert_eq!((&unlocked["unlocked"], &unlocked["holder"]["pid"]), (&json!(true), &json!(first.id())));
-    signal(&first, Signal::CONT);
+    process::signal(first.id(), Signal::CONT);
 
     let (code, result) = end(first);
     assert_eq!((code, &result["error"]["code"]), (5, &json!("lock_lost")), "{result}");

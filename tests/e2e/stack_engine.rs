@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use chat_local::{Fault, Rule};
 use chat_stacks::Handler;
-use chat_tests::{Chatctl, Client, Hail, Judge, PATIENCE, handlers, lines_of};
+use chat_tests::{Chatctl, Client, Hail, Judge, PATIENCE, handlers, lines_of, process};
 use serde_json::{Value, json};
 
 const BY_STACK: [&str; 2] = ["--engine", "cloudformation"];
@@ -158,8 +158,7 @@ fn who_stops_watching_leaves_it_to_cloudformation_and_says_so() {
     let slow = Rule::nth("apigateway:CreateDeployment", 1, Fault::Delay { ms: 3_000 });
     chatctl.faults(&endpoint, &[slow]);
     let first = begin(&chatctl);
-    let pid = rustix::process::Pid::from_raw(i32::try_from(first.id()).expect("a pid")).expect("a pid");
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    process::signal(first.id(), rustix::process::Signal::INT);
     let (exit, lines) = lines_of(first.wait_with_output().expect("it ends"));
     assert_eq!((exit, &error_of(&lines)["code"]), (130, &json!("interrupted")), "{lines:?}");
     assert_eq!(history(&chatctl), [run("deploy", "interrupted", 1)]);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use chat_local::Rule;
 use chat_stacks::Handler;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -183,20 +183,11 @@ impl Chatctl {
     /// Ends a process without a chance to say goodbye, and waits until it and all it had started are gone.
     pub fn kill(&mut self, pid: u32) {
         let family = process::tree(pid);
-        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-            kill_process(pid, Signal::KILL).unwrap_or_else(|why| panic!("kill {pid:?}: {why}"));
-        }
+        process::signal(pid, Signal::KILL);
         for child in self.running.iter_mut().filter(|child| child.id() == pid) {
             let _ = child.wait();
         }
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while let Some(left) = family.iter().find(|pid| process::is_alive(**pid)) {
-            assert!(
-                std::time::Instant::now() < deadline,
-                "process {left} outlived the cloud that had started it"
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        process::until_gone(&family);
     }
 }
 

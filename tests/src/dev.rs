@@ -3,9 +3,9 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::process;
@@ -53,21 +53,9 @@ impl Dev {
     /// Ctrl-C. Everything that it had started has to end with it.
     pub fn interrupt(mut self) -> ExitStatus {
         let family = process::tree(self.process.id());
-        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, Signal::INT).expect("dev runs");
-        let deadline = Instant::now() + PATIENCE;
-        let ended = loop {
-            if let Some(ended) = self.process.try_wait().expect("dev is ours") {
-                break ended;
-            }
-            assert!(Instant::now() < deadline, "dev does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        while let Some(left) = family.iter().find(|pid| process::is_alive(**pid)) {
-            assert!(Instant::now() < deadline, "process {left} outlived dev");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        ended
+        process::signal(self.process.id(), Signal::INT);
+        process::until_gone(&family);
+        self.process.wait().expect("dev is ours")
     }
 }
 

@@ -18,6 +18,7 @@ pub mod handlers;
 #[expect(clippy::panic, reason = "a harness fails the test that uses it")]
 mod judge;
 pub mod load;
+#[expect(clippy::panic, reason = "a harness fails the test that uses it")]
 pub mod process;
 #[expect(clippy::panic, reason = "a harness fails the test that uses it")]
 mod rehearsal;

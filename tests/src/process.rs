@@ -1,8 +1,13 @@
-//! What a process and all its descendants cost, read from `/proc`: resident memory and processor time.
+//! Processes and all their descendants: what they cost, read from `/proc` as resident memory and processor time, and how
+//! they end.
 
 use std::collections::HashMap;
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::PATIENCE;
 
 /// Clock ticks per second in `/proc/<pid>/stat`: fixed by Linux's ABI for user space.
 const TICKS_PER_SECOND: u64 = 100;
@@ -53,6 +58,22 @@ pub fn tree(root: u32) -> Vec<u32> {
 /// Whether the process runs. A zombie has ended, whoever forgot to ask for its exit status.
 pub fn is_alive(pid: u32) -> bool {
     Stat::read(pid).is_some_and(|stat| stat.state != 'Z')
+}
+
+/// Sends a signal to a process that runs.
+pub fn signal(pid: u32, signal: Signal) {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let raw = raw.unwrap_or_else(|| panic!("{pid} is no process id"));
+    kill_process(raw, signal).unwrap_or_else(|why| panic!("{signal:?} to {pid}: {why}"));
+}
+
+/// Waits until none of them runs any more.
+pub fn until_gone(family: &[u32]) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(left) = family.iter().find(|pid| is_alive(**pid)) {
+        assert!(Instant::now() < deadline, "process {left} outlived what had started it");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 struct Stat {
