@@ -97,6 +97,17 @@ impl Table {
             .expression_attribute_values(":s", string(prefix))
     }
 
+    /// A Query of one partition's items whose sort key is in a range, both ends included.
+    fn query_between(&self, partition: String, from: String, to: String) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression("PK = :p AND SK BETWEEN :from AND :to")
+            .expression_attribute_values(":p", AttributeValue::S(partition))
+            .expression_attribute_values(":from", AttributeValue::S(from))
+            .expression_attribute_values(":to", AttributeValue::S(to))
+    }
+
     /// All items of a query, or `most` of them, over as many pages as it takes. Each page is read before the next one
     /// comes: as items it is many times as large as what is read from it.
     async fn all<T>(
@@ -325,15 +336,9 @@ impl Store for Table {
         if from > to || range.limit == 0 {
             return Ok(Page::default());
         }
-        let query = self
-            .client
-            .query()
-            .table_name(&self.name)
-            .key_condition_expression("PK = :p AND SK BETWEEN :from AND :to")
-            .expression_attribute_values(":p", AttributeValue::S(items::room_partition(room)))
-            .expression_attribute_values(":from", AttributeValue::S(items::message_sort(from)))
-            .expression_attribute_values(":to", AttributeValue::S(items::message_sort(to)))
-            .scan_index_forward(range.after.is_some());
+        let (from, to) = (items::message_sort(from), items::message_sort(to));
+        let query = self.query_between(items::room_partition(room), from, to);
+        let query = query.scan_index_forward(range.after.is_some());
         // One more than wanted tells whether there is more.
         let mut messages = self.all(query, Some(range.limit + 1), items::stored).await?;
         let more = messages.len() > range.limit;

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use super::{Table, failure, items, string};
+use super::{Table, failure, items};
 use crate::ids::RoomName;
 use crate::ports::{Recent, Recipient, StoreResult};
 
@@ -55,14 +55,9 @@ impl Table {
             return Ok((None, None));
         };
         let limit = size + slack(size) + most;
+        let (from, to) = (items::MESSAGE.to_owned(), items::PAST_SUBSCRIPTIONS.to_owned());
         let query = self
-            .client
-            .query()
-            .table_name(&self.name)
-            .key_condition_expression("PK = :p AND SK BETWEEN :m AND :s")
-            .expression_attribute_values(":p", string(&items::room_partition(room)))
-            .expression_attribute_values(":m", string(items::MESSAGE))
-            .expression_attribute_values(":s", string(items::PAST_SUBSCRIPTIONS))
+            .query_between(items::room_partition(room), from, to)
             .projection_expression(items::SUBSCRIBER_AND_RECENT)
             .scan_index_forward(false)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
