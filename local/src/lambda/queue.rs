@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Lambda;
 use super::invoke::{Target, run};
+use super::model::now_ms;
 use super::name::Name;
 use super::pool::Answer;
 use crate::error::AwsError;
@@ -181,10 +182,6 @@ fn back_off(base: Duration, throttled: &mut u32) -> Duration {
     let times = 2_u32.saturating_pow(*throttled).min(LONGEST_THROTTLED);
     *throttled += 1;
     base / 60 * times
-}
-
-fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }
 
 fn milliseconds(ms: i64) -> Duration {
