@@ -85,6 +85,8 @@ pub(crate) enum Verb {
     Eject(Eject),
     /// Sign a token for a user of a stage with `auth.mode: token`
     Token(Token),
+    /// Chat in the terminal, or from a script
+    Chat(Chat),
     /// Start, stop and look at the cloud on this machine
     #[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
     Local {
@@ -339,6 +341,27 @@ pub(crate) struct Token {
     pub(crate) public_key: bool,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Chat {
+    /// Room to join; @USER is the room of you two
+    #[arg(value_name = "ROOM", default_value = "lobby")]
+    pub(crate) room: String,
+    /// Who you are [default: your login name]
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: Option<String>,
+    /// Token for a stage whose signing key is not here, see `chatctl token`
+    #[arg(long, value_name = "TOKEN", env = env::TOKEN, hide_env = true, hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// How many of a room's newest messages to show first, up to 100
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(..=100))]
+    pub(crate) history: u64,
+    /// Stay when the input ends, until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) cloud: CloudPort,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Local {
     /// Start the cloud, in this terminal unless --detach
@@ -446,6 +469,7 @@ impl Verb {
             Self::Synth(_) => "synth",
             Self::Eject(_) => "eject",
             Self::Token(_) => "token",
+            Self::Chat(_) => "chat",
             Self::Local { verb: Local::Up(_) } => "local up",
             Self::Local { verb: Local::Down } => "local down",
             Self::Local { verb: Local::Status } => "local status",
@@ -469,6 +493,7 @@ impl Verb {
                 | Self::Rollback(_)
                 | Self::Eject(_)
                 | Self::Logs(_)
+                | Self::Chat(_)
                 | Self::Local { verb: Local::Up(_) }
         )
     }

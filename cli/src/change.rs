@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use chat_stacks::code::Changed;
 use chat_stacks::ledger::{Applied, Changes, Ledger, Patience, Pointers, Record, Ticket};
-use chat_stacks::settings::{AuthMode, Endpoint};
-use chat_stacks::verify::{Check, Pass};
+use chat_stacks::settings::Endpoint;
+use chat_stacks::verify::new_user;
 use chat_stacks::{
     Artifacts, Error, Looking, Observed, Outcome, Plan, Stack, Verification, WayBack, apply, code, pointers,
     status, under_lock, verify_change,
@@ -18,7 +18,6 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::output::progress::show;
 use crate::stage::Stage;
-use crate::token::{Claims, SigningKey};
 use crate::who;
 
 /// A stage as it was seen in order to change it.
@@ -150,25 +149,8 @@ impl Stage {
         if args.no_verify {
             return Ok(None);
         }
-        let user = Check::new_user();
-        let pass = match self.settings.auth.mode {
-            AuthMode::Open => Pass::Name,
-            AuthMode::Token => match SigningKey::existing(&self.project, &self.settings.stage)? {
-                Some(key) if self.settings.auth.public_keys.keys().any(|kid| kid.as_str() == key.kid()) => {
-                    let now = jiff::Timestamp::now().as_second();
-                    let rooms = Vec::new();
-                    let exp = now + VERIFY_TOKEN_S;
-                    Pass::Token(key.sign(&Claims { sub: user.clone(), name: None, rooms, iat: now, exp })?)
-                }
-                _ => Pass::Nothing,
-            },
-        };
-        let own = self.settings.origins.iter().map(|origin| origin.as_str());
-        let origin = match own.clone().any(|origin| origin == "*") {
-            true => None,
-            false => own.map(str::to_owned).next(),
-        };
-        Ok(Some(Verification { check: Check { user, pass, origin }, rollback: !args.no_rollback }))
+        let caller = self.caller(new_user(), VERIFY_TOKEN_S)?;
+        Ok(Some(Verification { caller, rollback: !args.no_rollback }))
     }
 
     /// Carries a plan out under the stage's lock and a live rendering, and writes it down. Stops in an orderly way when

@@ -15,6 +15,12 @@ pub(crate) const PORT: &str = "CHATCTL_PORT";
 /// Same as `--web-port`: the port of the web client.
 pub(crate) const WEB_PORT: &str = "CHATCTL_WEB_PORT";
 
+/// Same as `--token` of `chat`, out of sight of whoever lists processes.
+pub(crate) const TOKEN: &str = "CHATCTL_TOKEN";
+
+/// The name one has logged in with.
+pub(crate) const LOGIN: &str = "USER";
+
 /// Where the local cloud's data, the signing keys and the log of the background process live. Default: `.chatctl/`
 /// beside the project.
 pub(crate) const STATE_DIR: &str = "CHATCTL_STATE_DIR";

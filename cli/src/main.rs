@@ -10,6 +10,7 @@ mod args;
 mod artifacts;
 mod building;
 mod change;
+mod chat;
 mod cloud;
 mod context;
 mod dev;
@@ -17,6 +18,7 @@ mod env;
 mod error;
 mod exit_codes;
 mod handlers;
+mod ids;
 mod output;
 mod preflight;
 mod project;
@@ -92,6 +94,7 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<ExitCode> {
             Verb::Unlock(args) => verbs::unlock::run(context, args).await,
             Verb::Synth(args) => verbs::synth::run(context, args).await,
             Verb::Eject(args) => verbs::eject::run(context, args).await,
+            Verb::Chat(args) => chat::run(context, args).await,
             Verb::Token(args) => verbs::token::run(context, args),
             Verb::Local { verb } => verbs::local::run(context, verb).await,
             Verb::Build => verbs::build::run(context).await,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use chat_stacks::chat::stack_in_build;
 use chat_stacks::ledger::{Applied, Ledger};
-use chat_stacks::settings::{Endpoint, KeyId, PublicKey};
+use chat_stacks::settings::{AuthMode, Endpoint, KeyId, PublicKey};
+use chat_stacks::socket::{Caller, Pass};
 use chat_stacks::{
     Artifacts, Aws, Building, Effort, Observed, Plan, PlanOptions, Settings, Stack, StageName, StageSettings,
     StaticCredentials, Target, drift, observe, plan,
@@ -20,7 +21,7 @@ use crate::exit_codes::ExitCode;
 use crate::handlers::{self, Built};
 use crate::output::Mode;
 use crate::project::Project;
-use crate::token::SigningKey;
+use crate::token::{Claims, SigningKey};
 use crate::toolchain::{self, Toolchain};
 
 /// The owner of the local cloud. They are no secret: it listens on loopback only.
@@ -76,6 +77,28 @@ impl Stage {
     /// The ledger of this stage.
     pub(crate) fn ledger(&self) -> Ledger {
         Ledger::new(self.aws.clone(), self.settings.scope())
+    }
+
+    /// A client of the chat as the stage wants it, with a token for so many seconds where it wants one. Whose key is not
+    /// here has nothing to show.
+    pub(crate) fn caller(&self, user: String, token_s: i64) -> Result<Caller> {
+        let pass = match self.settings.auth.mode {
+            AuthMode::Open => Pass::Name,
+            AuthMode::Token => match SigningKey::existing(&self.project, &self.settings.stage)? {
+                Some(key) if self.settings.auth.public_keys.keys().any(|kid| kid.as_str() == key.kid()) => {
+                    let now = jiff::Timestamp::now().as_second();
+                    let (rooms, exp) = (Vec::new(), now + token_s);
+                    Pass::Token(key.sign(&Claims { sub: user.clone(), name: None, rooms, iat: now, exp })?)
+                }
+                _ => Pass::Nothing,
+            },
+        };
+        let own = self.settings.origins.iter().map(|origin| origin.as_str());
+        let origin = match own.clone().any(|origin| origin == "*") {
+            true => None,
+            false => own.map(str::to_owned).next(),
+        };
+        Ok(Caller { user, pass, origin })
     }
 
     /// Builds and packs the handlers.

@@ -17,7 +17,8 @@ use crate::ledger::{Ledger, Outcome, Pointers, Record, Ticket};
 use crate::names::Scope;
 use crate::observe::{Observed, observe, observe_outline};
 use crate::pointers::{Move, moves, point};
-use crate::verify::{Check, Fault, matching_logs, verify};
+use crate::socket::Caller;
+use crate::verify::{Fault, matching_logs, verify};
 
 /// How long a run that lost its lock tries to give it back.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
@@ -127,8 +128,9 @@ impl Looking {
 /// How a change is verified.
 #[derive(Clone, Debug)]
 pub struct Verification {
-    pub check: Check,
-    /// Whether what served before serves again if the check fails.
+    /// Who connects to see whether the chat answers.
+    pub caller: Caller,
+    /// Whether what served before serves again if it does not.
     pub rollback: bool,
 }
 
@@ -204,7 +206,7 @@ pub async fn verify_change(
     cancel: &CancellationToken,
 ) -> Result<(), Error> {
     let since_ms = ledger.now_ms() - LOGS_FROM_MS;
-    let saw = match look(url, &verification.check, events, cancel).await? {
+    let saw = match look(url, &verification.caller, events, cancel).await? {
         Ok(seen) => {
             record.verified = Some(seen);
             return Ok(());
@@ -229,13 +231,13 @@ pub async fn verify_change(
 
 async fn look(
     url: &str,
-    check: &Check,
+    caller: &Caller,
     events: &Events,
     cancel: &CancellationToken,
 ) -> Result<Result<String, Fault>, Error> {
     events.send(Event::Verifying { url: url.to_owned() });
     let verified = tokio::select! {
-        verified = verify(url, check) => verified,
+        verified = verify(url, caller) => verified,
         () = cancel.cancelled() => return Err(Error::Cancelled { unfinished: Vec::new(), skipped: Vec::new() }),
     };
     if let Ok(seen) = &verified {

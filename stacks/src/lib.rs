@@ -49,6 +49,7 @@ mod resources;
 mod retry;
 pub mod rollback;
 pub mod settings;
+pub mod socket;
 pub mod status;
 pub mod verify;
 

@@ -1,36 +1,26 @@
 //! Whether a deployed chat answers: a client like any other connects, says hello, waits for its welcome and leaves. It
 //! joins no room, so nobody is told and nothing of it stays.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chat_functions::contract::Handler;
 use futures_util::{SinkExt, StreamExt};
 use rand::RngExt;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::handshake::client::Request;
-use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
-use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::aws::Aws;
 use crate::logs::{self, LogLine, LogQuery};
 use crate::names::Scope;
+use crate::socket::{Caller, NoSocket, Pass, Socket, dial};
 
 /// Who the verification is: nobody else has such a name.
 const USER: &str = "chatctl-verify-";
-const SUBPROTOCOL: &str = "chat.v1";
 
-/// For each of connecting, the upgrade and the welcome. A function that starts for the first time takes a second or
+/// For each of connecting and the welcome. A function that starts for the first time takes a second or
 /// two, and the gateway itself gives up after 29 s.
 const STEP: Duration = Duration::from_secs(12);
 /// A name that was made a moment ago is not known everywhere yet.
@@ -42,31 +32,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 const LOGS_WITHIN: Duration = Duration::from_secs(4);
 const LOG_LINES: usize = 20;
 
-/// How the verification may say who it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pass {
-    /// Whoever says a name is let in.
-    Name,
-    /// A token for [`user`](Check::user).
-    Token(String),
-    /// There are tokens, and nobody here can sign one. Then the authorizer has to refuse, which shows that it runs.
-    Nothing,
-}
-
-/// One verification.
-#[derive(Clone, Debug)]
-pub struct Check {
-    pub user: String,
-    pub pass: Pass,
-    /// The page that the client claims to be on, if the stage wants one.
-    pub origin: Option<String>,
-}
-
-impl Check {
-    /// A user that nobody has been before.
-    pub fn new_user() -> String {
-        format!("{USER}{:08x}", rand::rng().random::<u32>())
-    }
+/// A user that nobody has been before.
+pub fn new_user() -> String {
+    format!("{USER}{:08x}", rand::rng().random::<u32>())
 }
 
 /// What was seen instead of a welcome.
@@ -91,11 +59,11 @@ impl Fault {
 ///
 /// # Errors
 /// What was seen last.
-pub async fn verify(url: &str, check: &Check) -> Result<String, Fault> {
+pub async fn verify(url: &str, caller: &Caller) -> Result<String, Fault> {
     let started = Instant::now();
     let mut pause = PAUSE;
     loop {
-        let fault = match attempt(url, check).await {
+        let fault = match attempt(url, caller).await {
             Ok(seen) => return Ok(seen),
             Err(fault) => fault,
         };
@@ -108,29 +76,22 @@ pub async fn verify(url: &str, check: &Check) -> Result<String, Fault> {
     }
 }
 
-async fn attempt(url: &str, check: &Check) -> Result<String, Fault> {
+async fn attempt(url: &str, caller: &Caller) -> Result<String, Fault> {
     let started = Instant::now();
-    let request = request(url, check)?;
-    let stream = within("the connection", connect(&request)).await?;
-    let (mut socket, _) = match within("the upgrade", async { Ok(client_async(request, stream).await) })
-        .await?
-    {
-        Ok(open) => open,
-        Err(SocketError::Http(response)) => {
-            let status = response.status();
-            let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-            return match (&check.pass, status.as_u16()) {
-                // 401 where the function says so, 403 where its policy denies: both are its own word.
-                (Pass::Nothing, 401 | 403) => Ok(format!(
-                    "the authorizer refused a client without a token ({status}): API, stage, authorizer and the \
-                     function connect work; a welcome was not tried, since the stage's signing key is not here"
-                )),
-                _ => Err(Fault::wrong(format!("the upgrade was answered with {status} {body}"))),
-            };
+    let dialled = within("the connection", async { Ok(dial(url, caller).await) }).await?;
+    let mut socket = match (dialled, &caller.pass) {
+        (Ok(socket), _) => socket,
+        // 401 where the function says so, 403 where its policy denies: both are its own word.
+        (Err(NoSocket::Refused { status: status @ (401 | 403), .. }), Pass::Nothing) => {
+            return Ok(format!(
+                "the authorizer refused a client without a token ({status}): API, stage, authorizer and the \
+                 function connect work; a welcome was not tried, since the stage's signing key is not here"
+            ));
         }
-        Err(why) => return Err(Fault::wrong(format!("the upgrade failed: {why}"))),
+        (Err(NoSocket::Unreachable(why)), _) => return Err(Fault::unreachable(why)),
+        (Err(why), _) => return Err(Fault::wrong(why.to_string())),
     };
-    if check.pass == Pass::Nothing {
+    if caller.pass == Pass::Nothing {
         return Err(Fault::wrong("a client was let in without a token"));
     }
     let welcome = greet(&mut socket).await;
@@ -146,63 +107,8 @@ async fn attempt(url: &str, check: &Check) -> Result<String, Fault> {
     Ok(format!("connected, said hello and was welcomed as {user} after {} ms", started.elapsed().as_millis()))
 }
 
-fn request(url: &str, check: &Check) -> Result<Request, Fault> {
-    let (url, offered) = match &check.pass {
-        Pass::Name => (format!("{url}?user={}", check.user), SUBPROTOCOL.to_owned()),
-        Pass::Token(token) => (url.to_owned(), format!("{SUBPROTOCOL}, bearer.{token}")),
-        // A gateway that finds no subprotocol asks nobody.
-        Pass::Nothing => (url.to_owned(), format!("{SUBPROTOCOL}, bearer.none")),
-    };
-    let malformed =
-        |why: &dyn std::fmt::Display| Fault::wrong(format!("{url} cannot be connected to: {why}"));
-    let mut request = url.as_str().into_client_request().map_err(|why| malformed(&why))?;
-    let value = |text: &str| HeaderValue::from_str(text).map_err(|why| malformed(&why));
-    request.headers_mut().insert("sec-websocket-protocol", value(&offered)?);
-    if let Some(origin) = &check.origin {
-        request.headers_mut().insert("origin", value(origin)?);
-    }
-    Ok(request)
-}
-
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-
-async fn connect(request: &Request) -> Result<Box<dyn Duplex>, Fault> {
-    let uri = request.uri();
-    let host = uri.host().ok_or_else(|| Fault::wrong(format!("{uri} names no host")))?;
-    let encrypted = uri.scheme_str() == Some("wss");
-    let port = uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
-    let unreachable =
-        |why: &dyn std::fmt::Display| Fault::unreachable(format!("{host}:{port} cannot be reached: {why}"));
-    let stream = TcpStream::connect((host, port)).await.map_err(|why| unreachable(&why))?;
-    // Frames are small, and each waits for an answer.
-    let _ = stream.set_nodelay(true);
-    if !encrypted {
-        return Ok(Box::new(stream));
-    }
-    let name = ServerName::try_from(host.to_owned()).map_err(|why| unreachable(&why))?;
-    let config = tls().map_err(Fault::wrong)?;
-    let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|why| unreachable(&why))?;
-    Ok(Box::new(stream))
-}
-
-/// Trusts whom the system trusts, as the SDK does.
-fn tls() -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err("there is no root certificate on this system".to_owned());
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|why| why.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
 /// Says hello and returns the user that is welcomed.
-async fn greet<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) -> Result<String, Fault> {
+async fn greet(socket: &mut Socket) -> Result<String, Fault> {
     const ID: &str = "chatctl-verify";
     let hello = json!({ "action": "hello", "id": ID, "resume": [] }).to_string();
     let sent = socket.send(Message::text(hello)).await;
@@ -263,11 +169,13 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio_tungstenite::accept_hdr_async;
     use tokio_tungstenite::tungstenite::handshake::server::{Request as Asked, Response};
+    use tokio_tungstenite::tungstenite::http::HeaderValue;
 
     use super::*;
+    use crate::socket::SUBPROTOCOL;
 
-    fn named() -> Check {
-        Check { user: Check::new_user(), pass: Pass::Name, origin: None }
+    fn named() -> Caller {
+        Caller { user: new_user(), pass: Pass::Name, origin: None }
     }
 
     /// A server that accepts one connection, answers the first frame with `answer`, and notes what it was told.
@@ -320,22 +228,5 @@ mod tests {
         drop(listener);
         let fault = attempt(&url, &named()).await.unwrap_err();
         assert!(fault.unreachable && fault.saw.contains("cannot be reached"), "{fault:?}");
-    }
-
-    #[test]
-    fn a_client_says_who_it_is_as_the_stage_wants_it() {
-        let url = "wss://a.execute-api.us-east-1.amazonaws.com/dev";
-        let check = Check { origin: Some("https://chat.example".into()), ..named() };
-        let open = request(url, &check).unwrap();
-        assert_eq!(open.uri().query(), Some(format!("user={}", check.user).as_str()));
-        assert_eq!(open.headers()["origin"], "https://chat.example");
-        let token = request(url, &Check { pass: Pass::Token("t.t.t".into()), ..check }).unwrap();
-        assert_eq!(token.headers()["sec-websocket-protocol"], "chat.v1, bearer.t.t.t");
-        assert_eq!(token.uri().query(), None);
-    }
-
-    #[test]
-    fn system_roots_make_a_configuration() {
-        assert!(tls().is_ok());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chat_tests::{Chatctl, Client, Dev, Hail, Judge, handlers};
+use chat_tests::{Chatctl, Client, Hail, Judge, Running, handlers};
 use serde_json::{Value, json};
 
 /// A project with sources of its own, so that nobody else changes them.
@@ -35,7 +35,7 @@ async fn enter(ready: &Value, user: &str) -> (Client, Value) {
 async fn data_stays_until_it_is_to_be_forgotten() {
     let chatctl = project();
     for (args, before, after) in [(&[][..], 0, 1), (&[], 1, 2), (&["--fresh"], 0, 1)] {
-        let mut dev = Dev::start(&chatctl, args);
+        let mut dev = Running::dev(&chatctl, args);
         let ready = dev.event("ready");
         let (mut alice, head) = enter(&ready, "alice").await;
         assert_eq!(head, before, "{args:?}");
@@ -55,7 +55,7 @@ async fn data_stays_until_it_is_to_be_forgotten() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changed_code_takes_over_under_open_connections_and_broken_code_does_not() {
     let chatctl = project();
-    let mut dev = Dev::start(&chatctl, &[]);
+    let mut dev = Running::dev(&chatctl, &[]);
     let ready = dev.event("ready");
     let (mut alice, _) = enter(&ready, "alice").await;
     alice.send("r", "to the first code").await;

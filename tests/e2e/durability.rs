@@ -3,13 +3,9 @@
 
 use std::sync::Arc;
 
-use chat_tests::{Chatctl, Client, Hail, Judge, process};
+use chat_tests::process::{self, free_port};
+use chat_tests::{Chatctl, Client, Hail, Judge};
 use serde_json::json;
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("no free port");
-    listener.local_addr().expect("a listener has an address").port()
-}
 
 async fn connect(url: &str, user: &str) -> Client {
     Client::connect(url, Arc::new(Judge::of_project()), &Hail::user(user)).await.expect(user)

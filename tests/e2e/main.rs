@@ -29,4 +29,5 @@ mod refusals;
 mod rollback;
 mod rooms;
 mod stack_engine;
+mod terminal;
 mod workflows;

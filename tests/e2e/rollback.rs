@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chat_stacks::verify::{Check, Pass, verify};
+use chat_stacks::socket::{Caller, Pass};
+use chat_stacks::verify::{new_user, verify};
 use chat_stacks::{Handler, Observed};
 use chat_tests::tokens::claims;
 use chat_tests::{Chat, Chatctl, Client, Hail, Judge, handlers, until};
@@ -171,10 +172,10 @@ async fn a_verification_leaves_nothing_behind() {
     alice.join("r").await;
     let before = chat.account.items(&chat.table()).await;
 
-    let check = Check { user: Check::new_user(), pass: Pass::Name, origin: None };
-    let seen = verify(chat.url(), &check).await.expect("the chat answers");
+    let caller = Caller { user: new_user(), pass: Pass::Name, origin: None };
+    let seen = verify(chat.url(), &caller).await.expect("the chat answers");
 
-    assert!(seen.contains(&check.user), "{seen}");
+    assert!(seen.contains(&caller.user), "{seen}");
     until("its connection is forgotten", async || chat.account.items(&chat.table()).await == before).await;
     alice.fence().await;
     assert!(alice.unread("presence").is_empty(), "others were told about it");
@@ -184,22 +185,22 @@ async fn a_verification_leaves_nothing_behind() {
 #[tokio::test]
 async fn where_tokens_are_wanted_it_is_verified_as_far_as_there_is_a_key() {
     let chat = Chat::builder().with_tokens().start().await;
-    let check = |pass| Check { user: "chatctl-verify-1".into(), pass, origin: None };
+    let caller = |pass| Caller { user: "chatctl-verify-1".into(), pass, origin: None };
 
     let token = chat.signer.sign(&claims("chatctl-verify-1", 60));
-    let seen = verify(chat.url(), &check(Pass::Token(token))).await.expect("a good token is welcome");
+    let seen = verify(chat.url(), &caller(Pass::Token(token))).await.expect("a good token is welcome");
     assert!(seen.contains("welcomed as chatctl-verify-1"), "{seen}");
-    let seen = verify(chat.url(), &check(Pass::Nothing)).await.expect("a refusal is what is wanted");
+    let seen = verify(chat.url(), &caller(Pass::Nothing)).await.expect("a refusal is what is wanted");
     assert!(seen.contains("authorizer refused") && seen.contains("welcome was not tried"), "{seen}");
     let fault =
-        verify(chat.url(), &check(Pass::Token("a.b.c".into()))).await.expect_err("a bad token is not");
+        verify(chat.url(), &caller(Pass::Token("a.b.c".into()))).await.expect_err("a bad token is not");
     assert!(fault.saw.contains("403"), "{fault:?}");
     chat.stop().await;
 
     // A stage that lets everybody in, though it should not, is no success.
     let open = Chat::builder().start().await;
     let url = format!("{}?user=somebody", open.url());
-    let fault = verify(&url, &check(Pass::Nothing)).await.expect_err("nobody asked for a token");
+    let fault = verify(&url, &caller(Pass::Nothing)).await.expect_err("nobody asked for a token");
     assert!(fault.saw.contains("let in without a token"), "{fault:?}");
     open.stop().await;
 }

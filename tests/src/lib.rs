@@ -11,8 +11,6 @@ mod chat;
 mod chatctl;
 #[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
 mod client;
-#[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
-mod dev;
 #[expect(clippy::panic, reason = "a harness fails the test that uses it")]
 pub mod handlers;
 #[expect(clippy::panic, reason = "a harness fails the test that uses it")]
@@ -22,6 +20,8 @@ pub mod load;
 pub mod process;
 #[expect(clippy::panic, reason = "a harness fails the test that uses it")]
 mod rehearsal;
+#[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
+mod running;
 #[expect(clippy::panic, reason = "a harness fails the test that uses it")]
 mod stack;
 #[expect(clippy::expect_used, reason = "a harness fails the test that uses it")]
@@ -37,9 +37,9 @@ pub use census::Census;
 pub use chat::{Builder, Chat, until, within};
 pub use chatctl::{Chatctl, lines_of};
 pub use client::{Client, Hail, PATIENCE, Refused, Sent};
-pub use dev::Dev;
 pub use judge::{Judge, Sender};
 pub use rehearsal::{Edition, Rehearsal};
+pub use running::Running;
 pub use stack::Executed;
 pub use vandal::vandalise;
 

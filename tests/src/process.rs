@@ -107,6 +107,13 @@ fn memory(pid: u32) -> (u64, u64) {
     (kilobytes("Rss:") * 1024, kilobytes("Pss:") * 1024)
 }
 
+/// A port that nobody listens on at this moment.
+pub fn free_port() -> u16 {
+    let listener =
+        std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap_or_else(|why| panic!("no free port: {why}"));
+    listener.local_addr().unwrap_or_else(|why| panic!("no address: {why}")).port()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -228,6 +228,13 @@ pub(crate) fn spinner_style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
+/// Text of others, as it may reach a terminal: without what moves the cursor, and without what turns the direction of
+/// the text after it around.
+pub(crate) fn visible(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if (c.is_control() && c != '\t') || turns(c) { '\u{fffd}' } else { c }).collect()
+}
+
 fn merge(line: &mut Map<String, Value>, data: impl Serialize) {
     match serde_json::to_value(data) {
         Ok(Value::Object(fields)) => {

@@ -15,6 +15,7 @@ use crate::args;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit_codes::ExitCode;
+use crate::output::visible;
 use crate::stage::Stage;
 use crate::time::parse_since;
 
@@ -188,11 +189,6 @@ fn structured(mut fields: Map<String, Value>) -> String {
     }
     text.push_str(&style(visible(&rest)).dim().to_string());
     text
-}
-
-/// Log lines carry what clients sent. Control characters must not reach the terminal.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

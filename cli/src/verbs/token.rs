@@ -10,6 +10,7 @@ use crate::args::Token;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit_codes::ExitCode;
+use crate::ids::is_id;
 use crate::time::parse_duration;
 use crate::token::{Claims, SigningKey};
 
@@ -96,9 +97,4 @@ fn signing_key(context: &Context) -> Result<SigningKey> {
         );
     }
     Ok(key)
-}
-
-/// The protocol's rule for ids; it also keeps `#` out of the table's keys.
-fn is_id(id: &str) -> bool {
-    (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b))
 }

@@ -15,6 +15,7 @@ fn help_is_as_documented() {
         "logs",
         "destroy",
         "token",
+        "chat",
         "local",
         "local up",
         "policy",

@@ -1,0 +1,421 @@
+//! `chat`: a client in the terminal, for people, for scripts, and to see that a stage works. Stays connected, and loses
+//! and repeats nothing: see [`session`].
+
+mod command;
+mod delivery;
+mod link;
+mod questions;
+mod render;
+mod room;
+mod screen;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use chat_stacks::Error;
+use chat_stacks::socket::{Caller, NoSocket, Pass};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::args;
+use crate::context::Context;
+use crate::env;
+use crate::error::{CliError, Result};
+use crate::exit_codes::ExitCode;
+use crate::ids::is_id;
+use crate::output::Mode;
+use crate::stage::Stage;
+use crate::verbs::deploy::status_of;
+use command::{Command, HELP, room_of};
+use link::{Link, News};
+use screen::{Input, Screen};
+use session::{Event, Session, Step};
+
+/// Seconds that a token is good for: longer than a connection lasts, which is two hours at most.
+const TOKEN_S: i64 = 3 * 60 * 60;
+/// Between attempts to connect: doubles, with a random part.
+const BACK_OFF: Duration = Duration::from_millis(500);
+const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// A connection that lasts so long was a good one.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// Attempts before the first connection, after which it is clear that there will be none.
+const FIRST_ATTEMPTS: u32 = 4;
+/// How long what was said last may take to go out.
+const LEAVE_WITHIN: Duration = Duration::from_secs(30);
+/// Messages that wait before more input is read.
+const OUTBOX: usize = 64;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    user: String,
+    sent: u64,
+    received: u64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What was said speaks for itself.
+        Ok(())
+    }
+}
+
+pub(crate) async fn run(context: &Context, args: &args::Chat) -> Result<ExitCode> {
+    let user = user(args)?;
+    let room = room_of(&args.room, &user).map_err(|why| CliError::usage("invalid_room", why))?;
+    let opening = async {
+        let stage = Stage::open(context, args.cloud.port).await?;
+        let status = status_of(&stage).await?;
+        let url = status.websocket_url.ok_or_else(|| {
+            let scope = &status.scope;
+            CliError::from(Error::NotDeployed { app: scope.app.to_string(), stage: scope.stage.to_string() })
+        })?;
+        Ok((stage, url))
+    };
+    let (stage, url) = context.unless_stopped(opening).await?;
+    let door = Door { stage: &stage, url, user: user.clone(), token: args.token.clone() };
+    // Before the terminal is taken over, so that an error is printed as any other.
+    door.caller()?;
+    let session = Session::new(&user, args.history, &prefix()?);
+    let mut screen = Screen::open(context)?;
+    let mut talk = Talk::new(context, &door, session, args.follow);
+    let ended = talk.run(&mut screen, &room).await;
+    screen.close();
+    ended?;
+    let Session { user, sent, received, not_sent, .. } = talk.session;
+    let lost = not_sent + talk.unsaid;
+    // At a terminal one has seen it, and may have said it again.
+    if lost > 0 && !talk.interactive {
+        let message = format!("{lost} of {} messages were not sent", sent + lost);
+        return Err(CliError::failed("not_sent", message));
+    }
+    context.output.result(&Report { user, sent, received });
+    Ok(ExitCode::Ok)
+}
+
+/// Who one is in the chat.
+fn user(args: &args::Chat) -> Result<String> {
+    let help = "ids are 1 to 64 characters of A-Z a-z 0-9 _ . : -";
+    match &args.user {
+        Some(user) if is_id(user) => Ok(user.clone()),
+        Some(user) => Err(CliError::usage("invalid_id", format!("--user {user:?} is not an id")).help(help)),
+        None => env::read(env::LOGIN).filter(|login| is_id(login)).ok_or_else(|| {
+            CliError::usage("no_user", "nobody says who you are").help("name yourself: --user alice")
+        }),
+    }
+}
+
+/// The beginning of ids that nobody else makes.
+fn prefix() -> Result<String> {
+    let mut bytes = [0; 6];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| CliError::failed("no_randomness", "failed to get randomness for ids"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Where and as whom to connect.
+struct Door<'a> {
+    stage: &'a Stage,
+    url: String,
+    user: String,
+    token: Option<String>,
+}
+
+impl Door<'_> {
+    /// With a fresh token, if the stage wants one.
+    fn caller(&self) -> Result<Caller> {
+        let caller = self.stage.caller(self.user.clone(), TOKEN_S)?;
+        if let Some(token) = &self.token {
+            return Ok(Caller { pass: Pass::Token(token.clone()), ..caller });
+        }
+        if caller.pass == Pass::Nothing {
+            let stage = &self.stage.settings.stage;
+            let message = format!("stage {stage} wants a token, and its signing key is not here");
+            return Err(CliError::refused("token_needed", message).help(format!(
+                "have one signed where the key is, by `chatctl token --user {} --stage {stage}`, and pass it as \
+                 {} or with --token",
+                self.user,
+                env::TOKEN
+            )));
+        }
+        Ok(caller)
+    }
+
+    fn open(&self) -> Result<Link> {
+        Ok(Link::open(self.url.clone(), self.caller()?))
+    }
+}
+
+/// The connection, at this moment.
+enum Line {
+    Up(Link),
+    /// Connect at that moment.
+    Down(Instant),
+}
+
+struct Talk<'a> {
+    context: &'a Context,
+    door: &'a Door<'a>,
+    session: Session,
+    follow: bool,
+    interactive: bool,
+    line: Line,
+    opened_at: Option<Instant>,
+    ever: bool,
+    failures: u32,
+    /// Why there is no connection, as it was said last.
+    reason: Option<String>,
+    /// When to give up on what is still to be said.
+    leave_by: Option<Instant>,
+    input_ended: bool,
+    /// Messages that were given up at the end.
+    unsaid: u64,
+}
+
+impl<'a> Talk<'a> {
+    fn new(context: &'a Context, door: &'a Door<'a>, session: Session, follow: bool) -> Self {
+        Self {
+            context,
+            door,
+            session,
+            follow,
+            interactive: false,
+            line: Line::Down(Instant::now()),
+            opened_at: None,
+            ever: false,
+            failures: 0,
+            reason: None,
+            leave_by: None,
+            input_ended: false,
+            unsaid: 0,
+        }
+    }
+
+    /// Until the user leaves, or it turns out that there is nothing to stay for.
+    async fn run(&mut self, screen: &mut Screen, room: &str) -> Result<()> {
+        self.interactive = screen.is_terminal();
+        let steps = self.session.enter(room, Instant::now());
+        self.do_all(steps, screen)?;
+        loop {
+            if self.leave_by.is_some() && self.session.is_idle() {
+                break;
+            }
+            let now = Instant::now();
+            if self.leave_by.is_some_and(|by| by <= now) {
+                self.unsaid = self.session.waiting() as u64;
+                break;
+            }
+            if let Line::Down(at) = self.line
+                && at <= now
+            {
+                self.line = Line::Up(self.door.open()?);
+            }
+            screen.prompt(self.session.current(), &self.session.user, self.session.is_online());
+            let reads = !self.input_ended && self.session.waiting() < OUTBOX;
+            let next_due = self.next_due();
+            let steps = tokio::select! {
+                input = screen.input(), if reads => match input {
+                    Input::Line(line) => self.command(&line, screen),
+                    Input::End => {
+                        self.input_ended = true;
+                        // At a terminal that is the wish to leave; whoever follows a pipe stays.
+                        if self.interactive || !self.follow {
+                            self.leave();
+                        }
+                        Vec::new()
+                    }
+                    Input::Interrupted => break,
+                },
+                news = news(&mut self.line) => self.heard(news, screen)?,
+                () = until(next_due) => self.session.tick(Instant::now()),
+                () = self.context.stop.cancelled() => break,
+            };
+            self.do_all(steps, screen)?;
+        }
+        if let Line::Up(link) = std::mem::replace(&mut self.line, Line::Down(Instant::now())) {
+            link.close().await;
+        }
+        Ok(())
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let redial = match self.line {
+            Line::Down(at) => Some(at),
+            Line::Up(_) => None,
+        };
+        [self.session.next_due(), redial, self.leave_by].into_iter().flatten().min()
+    }
+
+    fn leave(&mut self) {
+        self.leave_by.get_or_insert_with(|| Instant::now() + LEAVE_WITHIN);
+    }
+
+    fn command(&mut self, line: &str, screen: &mut Screen) -> Vec<Step> {
+        let now = Instant::now();
+        let command = match Command::parse(line, &self.session.user) {
+            Ok(command) => command,
+            Err(why) => {
+                screen.remark(self.context, &why);
+                return Vec::new();
+            }
+        };
+        let here = self.session.current().map(str::to_owned);
+        match (command, here) {
+            (Command::Nothing, _) => Vec::new(),
+            (Command::Enter(room), _) => self.session.enter(&room, now),
+            (Command::SayTo { room, text }, _) => self.session.say(&room, &text, now),
+            (Command::Leave(Some(room)), _) => self.session.leave(&room, now),
+            (Command::Help, _) => {
+                screen.remark(self.context, HELP);
+                Vec::new()
+            }
+            (Command::Rooms, _) => {
+                let rooms: Vec<String> =
+                    self.session.rooms().map(|room| render::short(room, &self.session.user)).collect();
+                screen.remark(self.context, &rooms.join(", "));
+                Vec::new()
+            }
+            (Command::Quit, _) => {
+                self.input_ended = true;
+                self.leave();
+                Vec::new()
+            }
+            (Command::Say(text), Some(room)) => self.session.say(&room, &text, now),
+            (Command::Leave(None), Some(room)) => self.session.leave(&room, now),
+            (Command::Who, Some(room)) => self.session.who(&room, now),
+            (Command::History(limit), Some(room)) => self.session.look(&room, limit, now),
+            (Command::Say(_) | Command::Leave(None) | Command::Who | Command::History(_), None) => {
+                screen.remark(self.context, "you are in no room: /join ROOM");
+                Vec::new()
+            }
+        }
+    }
+
+    fn heard(&mut self, news: News, screen: &mut Screen) -> Result<Vec<Step>> {
+        let now = Instant::now();
+        match news {
+            News::Opened => {
+                self.opened_at = Some(now);
+                Ok(self.session.opened(now))
+            }
+            News::Frame(text) => {
+                let steps = self.session.received(&text, now);
+                if self.session.is_online() {
+                    self.ever = true;
+                    self.reason = None;
+                }
+                Ok(steps)
+            }
+            News::NotOpened(why) => {
+                self.failures += 1;
+                let refused = matches!(&why, NoSocket::Refused { status: 401 | 403, .. });
+                if refused
+                    || matches!(why, NoSocket::Malformed(_))
+                    || (!self.ever && self.failures >= FIRST_ATTEMPTS)
+                {
+                    return Err(self.no_entry(&why));
+                }
+                self.redial(&why.to_string(), screen);
+                Ok(Vec::new())
+            }
+            News::Closed(how) => {
+                self.ended(&how, screen);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// An open connection has ended.
+    fn ended(&mut self, how: &str, screen: &mut Screen) {
+        let stable = self.opened_at.take().is_some_and(|at| at.elapsed() >= STABLE_AFTER);
+        self.failures = if stable { 0 } else { self.failures + 1 };
+        self.redial(how, screen);
+    }
+
+    fn redial(&mut self, reason: &str, screen: &mut Screen) {
+        self.session.closed();
+        let most = BACK_OFF.saturating_mul(2_u32.saturating_pow(self.failures.min(10))).min(BACK_OFF_MAX);
+        // At once after a connection that was good: most end because their time was over.
+        let wait = if self.failures == 0 { Duration::ZERO } else { most.mul_f64(0.5 + 0.5 * fraction()) };
+        self.line = Line::Down(Instant::now() + wait);
+        let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let event = Event::Disconnected { reason: reason.to_owned(), retry_ms };
+        // People are told once: while it lasts, the prompt shows it.
+        let news = self.reason.replace(reason.to_owned()).as_deref() != Some(reason);
+        if news || self.context.output.mode == Mode::Json {
+            screen.show(self.context, &event, &self.session.user);
+        }
+    }
+
+    fn no_entry(&self, why: &NoSocket) -> CliError {
+        let stage = &self.door.stage.settings.stage;
+        let user = &self.door.user;
+        match why {
+            NoSocket::Refused { status, .. } if self.ever || matches!(status, 401 | 403) => {
+                CliError::refused("not_let_in", format!("stage {stage} does not let {user} in: {status}"))
+                    .help(format!(
+                        "`chatctl logs connect --stage {stage}` has the reason, if the function was asked"
+                    ))
+            }
+            _ => CliError::failed("not_connected", format!("failed to connect to {}: {why}", self.door.url))
+                .help(format!("`chatctl status --stage {stage}` shows what is deployed")),
+        }
+    }
+
+    fn do_all(&mut self, steps: Vec<Step>, screen: &mut Screen) -> Result<()> {
+        for step in steps {
+            match step {
+                Step::Send(frame) => self.send(&frame),
+                Step::Redial => {
+                    if let Line::Up(link) = std::mem::replace(&mut self.line, Line::Down(Instant::now())) {
+                        tokio::spawn(link.close());
+                        self.ended("the server does not answer", screen);
+                    }
+                }
+                Step::Show(event) => {
+                    screen.show(self.context, &event, &self.session.user);
+                    // Whoever reads along can go elsewhere; a script cannot.
+                    if let Event::Refused { action, room: Some(room), code, message } = &event
+                        && action == "join"
+                        && !self.interactive
+                    {
+                        let message = format!("{room} could not be joined: {message} ({code})");
+                        return Err(CliError::refused("not_joined", message));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, frame: &Value) {
+        if let Line::Up(link) = &self.line {
+            link.send(frame);
+        }
+    }
+}
+
+async fn news(line: &mut Line) -> News {
+    match line {
+        Line::Up(link) => link.news().await,
+        Line::Down(_) => std::future::pending().await,
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// From 0 to 1; where there is no randomness, all wait as long.
+fn fraction() -> f64 {
+    let mut byte = [u8::MAX];
+    let _ = SystemRandom::new().fill(&mut byte);
+    f64::from(byte[0]) / 255.0
+}

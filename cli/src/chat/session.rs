@@ -1,0 +1,382 @@
+//! What a client of `chat.v1` keeps in mind, without any input or output: the rooms it is in, how far it has seen them,
+//! what it has asked and what it has still to say. Everything that happens comes in, with the time; what is to be sent and
+//! shown goes out. The protocol is `docs/protocol.md`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::questions::{Outgoing, Pending, Purpose, back_off};
+use super::room::Room;
+
+/// A message that was stored while this connection resumed may have come neither way; a second look finds it.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// How often a connection shows that it lives. The gateway ends one that was silent for ten minutes.
+pub(super) const PING_EVERY: Duration = Duration::from_secs(120);
+/// Limits of the protocol.
+const RESUME_MAX: usize = 25;
+pub(super) const BATCH_MAX: u64 = 100;
+
+/// What the driver has to do.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Step {
+    Send(Value),
+    Show(Event),
+    /// The connection is dead, whatever it says.
+    Redial,
+}
+
+/// What the user is told. With `--json` each is a line.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// Let in, and welcomed.
+    Connected {
+        user: String,
+    },
+    /// Not connected (any more); the next attempt is so far away.
+    Disconnected {
+        reason: String,
+        retry_ms: u64,
+    },
+    /// Somebody said something. `old`: it was said before one came in.
+    Message {
+        room: String,
+        seq: u64,
+        from: String,
+        ts: u64,
+        text: String,
+        old: bool,
+    },
+    /// What is said from now on goes here.
+    Entered {
+        room: String,
+    },
+    Left {
+        room: String,
+    },
+    Presence {
+        room: String,
+        user: String,
+        state: Presence,
+    },
+    Who {
+        room: String,
+        users: Vec<String>,
+        more: bool,
+    },
+    /// Rooms of two in which there is something.
+    Direct {
+        rooms: Vec<String>,
+    },
+    /// Messages that cannot be had, or are too many to be shown.
+    Gap {
+        room: String,
+        from: u64,
+        to: u64,
+    },
+    /// Everything in the room has expired; it counts from 1 again.
+    BeganAnew {
+        room: String,
+    },
+    NotSent {
+        room: String,
+        text: String,
+        code: String,
+        message: String,
+    },
+    Refused {
+        action: String,
+        room: Option<String>,
+        code: String,
+        message: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Presence {
+    Online,
+    Offline,
+}
+
+/// Something to do later.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Task {
+    Fill(String),
+    Anew(String),
+    Gone { room: String, user: String },
+}
+
+/// The state of one user's client, over all its connections.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) user: String,
+    /// How many of a room's newest messages are shown when one comes in.
+    pub(super) backlog: u64,
+    /// Makes ids that no other run has made.
+    pub(super) prefix: String,
+    pub(super) ids: u64,
+    pub(super) online: bool,
+    welcomed_before: bool,
+    pub(super) current: Option<String>,
+    pub(super) rooms: BTreeMap<String, Room>,
+    /// Who has left a room a moment ago and may come back.
+    pub(super) leaving: BTreeSet<(String, String)>,
+    pub(super) outbox: VecDeque<Outgoing>,
+    pub(super) pending: BTreeMap<String, Pending>,
+    pub(super) later: Vec<(Instant, Task)>,
+    pub(super) ping_at: Option<Instant>,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) not_sent: u64,
+}
+
+impl Session {
+    /// `prefix` must be one that nobody has used before.
+    pub(crate) fn new(user: &str, backlog: u64, prefix: &str) -> Self {
+        Self {
+            user: user.to_owned(),
+            backlog: backlog.min(BATCH_MAX),
+            prefix: prefix.to_owned(),
+            ids: 0,
+            online: false,
+            welcomed_before: false,
+            current: None,
+            rooms: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            outbox: VecDeque::new(),
+            pending: BTreeMap::new(),
+            later: Vec::new(),
+            ping_at: None,
+            sent: 0,
+            received: 0,
+            not_sent: 0,
+        }
+    }
+
+    /// Where what is said goes.
+    pub(crate) fn current(&self) -> Option<&str> {
+        self.current.as_deref()
+    }
+
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = &str> {
+        self.rooms.keys().map(String::as_str)
+    }
+
+    pub(crate) const fn is_online(&self) -> bool {
+        self.online
+    }
+
+    // Connections
+
+    /// A connection was opened: what to say first.
+    pub(crate) fn opened(&mut self, now: Instant) -> Vec<Step> {
+        self.pending.retain(|_, asked| !matches!(asked.purpose, Purpose::Hello | Purpose::Ping));
+        let resumable: Vec<Value> = self
+            .rooms
+            .iter()
+            .filter_map(|(name, room)| Some(json!({ "room": name, "seq": room.seq? })))
+            .collect();
+        // A hello has room for so many.
+        let mut hellos: Vec<Vec<Value>> = resumable.chunks(RESUME_MAX).map(<[Value]>::to_vec).collect();
+        if hellos.is_empty() {
+            hellos.push(Vec::new());
+        }
+        let hellos: Vec<Value> =
+            hellos.into_iter().map(|resume| json!({ "action": "hello", "v": 1, "resume": resume })).collect();
+        // Nothing else may be asked before the welcome.
+        hellos.into_iter().map(|hello| Step::Send(self.register(Purpose::Hello, hello, now))).collect()
+    }
+
+    /// The connection is gone. What was not answered is asked again on the next one.
+    pub(crate) fn closed(&mut self) {
+        self.online = false;
+        self.ping_at = None;
+    }
+
+    /// What the server said.
+    pub(crate) fn received(&mut self, text: &str, now: Instant) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let Ok(frame) = serde_json::from_str::<Value>(text) else { return steps };
+        let Some(kind) = frame["type"].as_str() else {
+            // The gateway's own: some handler failed or was throttled, and it does not say which question it was.
+            for asked in self.pending.values_mut() {
+                asked.due = asked.due.min(now + back_off(asked.attempts));
+            }
+            return steps;
+        };
+        self.ping_at = Some(now + PING_EVERY);
+        if kind == "pong" {
+            self.pending.retain(|_, asked| !matches!(asked.purpose, Purpose::Ping));
+            return steps;
+        }
+        match frame["id"].as_str().map(str::to_owned) {
+            Some(id) => {
+                if let Some(asked) = self.pending.remove(&id) {
+                    if kind == "error" {
+                        self.refused(id, asked, &frame, now, &mut steps);
+                    } else {
+                        self.answered(asked.purpose, &frame, now, &mut steps);
+                    }
+                }
+            }
+            None => self.posted(kind, &frame, now, &mut steps),
+        }
+        self.say_next(now, &mut steps);
+        steps
+    }
+
+    fn posted(&mut self, kind: &str, frame: &Value, now: Instant, steps: &mut Vec<Step>) {
+        let Some(room) = frame["room"].as_str() else {
+            if kind == "error" {
+                steps.push(Step::Show(Event::Refused {
+                    action: "frame".to_owned(),
+                    room: None,
+                    code: text_of(frame, "code"),
+                    message: text_of(frame, "message"),
+                }));
+            }
+            return;
+        };
+        match kind {
+            "message" => {
+                // Somebody speaks first; named rooms only speak to those who joined.
+                if !self.rooms.contains_key(room) && is_direct_of(room, &self.user) {
+                    self.begin(room, now, steps);
+                }
+                self.accept(room, std::slice::from_ref(frame), now, steps);
+            }
+            "batch" => self.fill_with(room, frame, now, steps),
+            "presence" => self.presence(room, frame, now, steps),
+            _ => {}
+        }
+    }
+
+    pub(super) fn welcomed(&mut self, welcome: &Value, now: Instant, steps: &mut Vec<Step>) {
+        if let Some(user) = welcome["user"].as_str() {
+            user.clone_into(&mut self.user);
+        }
+        let first_on_link = !std::mem::replace(&mut self.online, true);
+        if first_on_link {
+            self.ping_at = Some(now + PING_EVERY);
+            steps.push(Step::Show(Event::Connected { user: self.user.clone() }));
+        }
+        for entry in welcome["rooms"].as_array().into_iter().flatten() {
+            let (Some(name), Some(head)) = (entry["room"].as_str(), entry["head"].as_u64()) else { continue };
+            let Some(room) = self.rooms.get_mut(name) else { continue };
+            if Some(head) < room.seq {
+                self.later.push((now + SECOND_LOOK, Task::Anew(name.to_owned())));
+                continue;
+            }
+            room.head = room.head.max(head);
+            // What was missed is on its way; the look afterwards is for what came neither way.
+            room.filling = true;
+            self.later.push((now + SECOND_LOOK, Task::Fill(name.to_owned())));
+        }
+        for entry in welcome["refused"].as_array().into_iter().flatten() {
+            let room = text_of(entry, "room");
+            let code = text_of(entry, "code");
+            if !matches!(code.as_str(), "UNAVAILABLE" | "INTERNAL") {
+                self.drop_room(&room);
+            }
+            let (action, message) = ("join".to_owned(), "it could not be joined again".to_owned());
+            steps.push(Step::Show(Event::Refused { action, room: Some(room), code, message }));
+        }
+        if !first_on_link {
+            return;
+        }
+        self.resume_questions(now, steps);
+        self.meet(welcome, now, steps);
+        self.welcomed_before = true;
+    }
+
+    /// Rooms of two that have something in them.
+    fn meet(&mut self, welcome: &Value, now: Instant, steps: &mut Vec<Step>) {
+        let direct = welcome["direct"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let unknown: Vec<String> =
+            direct.filter(|name| !self.rooms.contains_key(*name)).map(str::to_owned).collect();
+        if self.welcomed_before {
+            // They have come to be while one was away, so somebody wrote.
+            for name in unknown {
+                self.begin(&name, now, steps);
+            }
+            return;
+        }
+        if !unknown.is_empty() {
+            steps.push(Step::Show(Event::Direct { rooms: unknown.clone() }));
+        }
+        for name in unknown.into_iter().take(RESUME_MAX) {
+            self.rooms.insert(name.clone(), Room::default());
+            let frame = json!({ "action": "history", "room": name, "limit": 1 });
+            self.ask(Purpose::Mark(name), frame, now, steps);
+        }
+    }
+
+    // Wishes
+
+    /// Goes into a room, or only turns to it if one is in it.
+    pub(crate) fn enter(&mut self, name: &str, now: Instant) -> Vec<Step> {
+        let mut steps = vec![Step::Show(Event::Entered { room: name.to_owned() })];
+        self.current = Some(name.to_owned());
+        if !self.rooms.contains_key(name) {
+            self.begin(name, now, &mut steps);
+        }
+        steps
+    }
+
+    pub(crate) fn leave(&mut self, name: &str, now: Instant) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if !self.rooms.contains_key(name) {
+            return steps;
+        }
+        self.drop_room(name);
+        steps.push(Step::Show(Event::Left { room: name.to_owned() }));
+        // Whoever is not connected is in no room.
+        if self.online && !name.starts_with('@') {
+            let frame = json!({ "action": "leave", "room": name });
+            self.ask(Purpose::Leave, frame, now, &mut steps);
+        }
+        steps
+    }
+
+    pub(crate) fn who(&mut self, room: &str, now: Instant) -> Vec<Step> {
+        let frame = json!({ "action": "who", "room": room });
+        let mut steps = Vec::new();
+        self.ask(Purpose::Who(room.to_owned()), frame, now, &mut steps);
+        steps
+    }
+
+    /// Shows the newest messages again.
+    pub(crate) fn look(&mut self, room: &str, limit: u64, now: Instant) -> Vec<Step> {
+        let frame = json!({ "action": "history", "room": room, "limit": limit.clamp(1, BATCH_MAX) });
+        let mut steps = Vec::new();
+        self.ask(Purpose::Look(room.to_owned()), frame, now, &mut steps);
+        steps
+    }
+}
+
+/// The name of the room of two.
+pub(crate) fn direct_room(one: &str, other: &str) -> String {
+    if one < other { format!("@{one},{other}") } else { format!("@{other},{one}") }
+}
+
+/// Whom `me` talks to in a room of two.
+pub(crate) fn peer<'a>(room: &'a str, me: &str) -> Option<&'a str> {
+    let (one, other) = room.strip_prefix('@')?.split_once(',')?;
+    match (one == me, other == me) {
+        (true, false) => Some(other),
+        (false, true) => Some(one),
+        _ => None,
+    }
+}
+
+fn is_direct_of(room: &str, me: &str) -> bool {
+    peer(room, me).is_some()
+}
+
+pub(super) fn text_of(frame: &Value, field: &str) -> String {
+    frame[field].as_str().unwrap_or_default().to_owned()
+}
