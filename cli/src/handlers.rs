@@ -49,29 +49,47 @@ pub(crate) async fn build(
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(CliError::failed("cargo_failed", "cargo has no output"));
     };
-    let read_messages = async {
-        let mut seen = Messages::default();
-        let mut lines = BufReader::new(stdout).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            seen.take(&line);
+    let mut messages = Messages::default();
+    let mut steps = Vec::new();
+    let (mut stdout, mut stderr) = (BufReader::new(stdout).lines(), BufReader::new(stderr).lines());
+    let mut errors_go_on = true;
+    while !messages.finished {
+        tokio::select! {
+            line = stdout.next_line() => match line {
+                Ok(Some(line)) => messages.take(&line),
+                Ok(None) | Err(_) => break,
+            },
+            line = stderr.next_line(), if errors_go_on => match line {
+                Ok(Some(line)) => {
+                    on_step(line.trim());
+                    steps.push(line);
+                }
+                Ok(None) | Err(_) => errors_go_on = false,
+            },
         }
-        seen
-    };
-    let read_steps = async {
-        let mut all = Vec::new();
-        let mut lines = BufReader::new(stderr).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
+    }
+    if messages.finished {
+        // All is built, and what cargo still does until its end is for itself: nobody waits for that.
+        tokio::spawn(async move {
+            let (mut stdout, mut stderr) = (stdout.into_inner(), stderr.into_inner());
+            let (mut nowhere, mut nowhere_either) = (tokio::io::sink(), tokio::io::sink());
+            let rest = (
+                tokio::io::copy_buf(&mut stdout, &mut nowhere),
+                tokio::io::copy_buf(&mut stderr, &mut nowhere_either),
+            );
+            let _ = tokio::join!(rest.0, rest.1, child.wait());
+        });
+    } else {
+        while let Ok(Some(line)) = stderr.next_line().await {
             on_step(line.trim());
-            all.push(line);
+            steps.push(line);
         }
-        all
-    };
-    let (messages, steps, status) = tokio::join!(read_messages, read_steps, child.wait());
-    let status =
-        status.map_err(|e| CliError::failed("cargo_failed", "failed to wait for cargo").because(&e))?;
-
-    if !status.success() {
-        return Err(messages.failure(&steps));
+        let status = child.wait().await;
+        let status =
+            status.map_err(|e| CliError::failed("cargo_failed", "failed to wait for cargo").because(&e))?;
+        if !status.success() {
+            return Err(messages.failure(&steps));
+        }
     }
     let missing: Vec<_> =
         Handler::ALL.iter().filter(|h| !messages.binaries.contains_key(h)).map(|h| h.name()).collect();
@@ -79,8 +97,8 @@ pub(crate) async fn build(
         return Err(CliError::failed("handler_missing", format!("cargo built no {}", missing.join(", ")))
             .help(format!("the crate {PACKAGE} must have one binary for each function")));
     }
-    let compiled = steps.iter().filter(|line| line.trim_start().starts_with("Compiling ")).count();
-    Ok(Built { binaries: messages.binaries, took: started.elapsed(), compiled, warnings: messages.warnings })
+    let Messages { binaries, compiled, warnings, .. } = messages;
+    Ok(Built { binaries, took: started.elapsed(), compiled, warnings })
 }
 
 /// Handlers that were built elsewhere: one executable for each function, called as the function.
@@ -125,6 +143,9 @@ fn cargo(project: &Project, toolchain: &Toolchain, profile: &str, color: bool) -
 #[derive(Debug, Default)]
 struct Messages {
     binaries: BTreeMap<Handler, PathBuf>,
+    compiled: usize,
+    /// Everything was built.
+    finished: bool,
     errors: String,
     error_count: usize,
     warnings: String,
@@ -135,9 +156,16 @@ struct Messages {
 #[serde(tag = "reason")]
 enum Message {
     #[serde(rename = "compiler-artifact")]
-    Artifact { target: Target, executable: Option<PathBuf> },
+    Artifact {
+        target: Target,
+        executable: Option<PathBuf>,
+        #[serde(default)]
+        fresh: bool,
+    },
     #[serde(rename = "compiler-message")]
     Text { message: Diagnostic },
+    #[serde(rename = "build-finished")]
+    Finished { success: bool },
     #[serde(other)]
     Other,
 }
@@ -159,14 +187,15 @@ struct Diagnostic {
 impl Messages {
     fn take(&mut self, line: &str) {
         match serde_json::from_str(line) {
-            Ok(Message::Artifact { target, executable: Some(path) })
-                if target.kind.iter().any(|kind| kind == "bin") =>
-            {
-                if let Some(handler) = Handler::ALL.into_iter().find(|handler| handler.name() == target.name)
-                {
+            Ok(Message::Artifact { target, executable, fresh }) => {
+                self.compiled += usize::from(!fresh);
+                let handler = Handler::ALL.into_iter().find(|handler| handler.name() == target.name);
+                let is_bin = target.kind.iter().any(|kind| kind == "bin");
+                if let (Some(handler), Some(path), true) = (handler, executable, is_bin) {
                     self.binaries.insert(handler, path);
                 }
             }
+            Ok(Message::Finished { success }) => self.finished = success,
             Ok(Message::Text { message }) => {
                 // "aborting due to 2 previous errors" and the like point nowhere and say nothing new.
                 if message.code.is_none() && message.spans.is_empty() {
@@ -209,7 +238,7 @@ mod tests {
     fn messages_yield_binaries_and_errors() {
         let mut messages = Messages::default();
         for line in [
-            r#"{"reason":"compiler-artifact","target":{"name":"chat_functions","kind":["lib"]},"executable":null}"#,
+            r#"{"reason":"compiler-artifact","target":{"name":"chat_functions","kind":["lib"]},"executable":null,"fresh":true}"#,
             r#"{"reason":"compiler-artifact","target":{"name":"on_message","kind":["bin"]},"executable":"/t/on_message"}"#,
             r#"{"reason":"compiler-message","message":{"level":"error","rendered":"error[E0425]: x\n","code":{},"spans":[{}]}}"#,
             r#"{"reason":"compiler-message","message":{"level":"error","rendered":"aborting\n","code":null,"spans":[]}}"#,
@@ -220,6 +249,8 @@ mod tests {
         }
         assert_eq!(messages.binaries[&Handler::OnMessage], PathBuf::from("/t/on_message"));
         assert_eq!(messages.error_count, 1);
+        assert_eq!(messages.compiled, 1, "one of the two was there already");
+        assert!(!messages.finished, "it ended, but in vain");
         let error = messages.failure(&[]);
         assert_eq!(error.code, "compile_error");
         assert_eq!(error.details.as_deref(), Some("error[E0425]: x\n"));

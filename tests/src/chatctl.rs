@@ -84,7 +84,8 @@ impl Chatctl {
     pub fn build(&self, binaries: &BTreeMap<Handler, PathBuf>) {
         let messages = binaries.iter().map(|(handler, path)| {
             let target = json!({"name": handler.name(), "kind": ["bin"]});
-            json!({"reason": "compiler-artifact", "target": target, "executable": path}).to_string()
+            json!({"reason": "compiler-artifact", "target": target, "executable": path, "fresh": true})
+                .to_string()
         });
         self.cargo(&messages.collect::<Vec<_>>(), 0);
     }
