@@ -240,10 +240,7 @@ impl From<chat_stacks::Error> for CliError {
                     "not_permitted",
                     "the principal that deploys lacks permissions; nothing was changed",
                 );
-                cli.causes = missing
-                    .iter()
-                    .map(|missing| format!("{} on {}", missing.action, missing.resource))
-                    .collect();
+                cli.causes = missing.iter().map(ToString::to_string).collect();
                 cli
             }
             Error::ForeignRole { .. } => Self::refused("foreign_role", text),

@@ -30,6 +30,12 @@ impl Preflight {
                 .output
                 .note("preflight_skipped", &format!("permissions were not checked beforehand: {why}"));
         }
+        let unclear = answer.unclear(plan);
+        if !unclear.is_empty() {
+            let rights: Vec<String> = unclear.iter().map(ToString::to_string).collect();
+            let text = format!("IAM cannot tell beforehand whether these are allowed: {}", rights.join(", "));
+            context.output.note("preflight_unclear", &text);
+        }
         answer.check(plan)
     }
 }

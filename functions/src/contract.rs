@@ -4,6 +4,34 @@
 
 use std::fmt;
 
+/// A part of AWS that has accounts and names of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// What regions of it begin with.
+    regions: &'static str,
+    /// What ARNs of it have behind `arn:`.
+    pub name: &'static str,
+    /// What its endpoints end with.
+    pub domain: &'static str,
+}
+
+impl Partition {
+    /// That of a region, by its name. Source: `partitions.json` in botocore.
+    pub fn of(region: &str) -> Self {
+        const COMMERCIAL: Partition = Partition { regions: "", name: "aws", domain: "amazonaws.com" };
+        const OTHERS: [Partition; 7] = [
+            Partition { regions: "cn-", name: "aws-cn", domain: "amazonaws.com.cn" },
+            Partition { regions: "us-gov-", name: "aws-us-gov", domain: "amazonaws.com" },
+            Partition { regions: "eusc-", name: "aws-eusc", domain: "amazonaws.eu" },
+            Partition { regions: "us-iso-", name: "aws-iso", domain: "c2s.ic.gov" },
+            Partition { regions: "us-isob-", name: "aws-iso-b", domain: "sc2s.sgov.gov" },
+            Partition { regions: "eu-isoe-", name: "aws-iso-e", domain: "cloud.adc-e.uk" },
+            Partition { regions: "us-isof-", name: "aws-iso-f", domain: "csp.hci.ic.gov" },
+        ];
+        OTHERS.into_iter().find(|other| region.starts_with(other.regions)).unwrap_or(COMMERCIAL)
+    }
+}
+
 /// One of the three Lambda functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Handler {

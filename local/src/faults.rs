@@ -28,8 +28,8 @@ pub const CONTROL_PLANE: &str = "control-plane";
 pub struct Rule {
     /// Glob over `service:Operation`, for instance `lambda:Create*`, or [`CONTROL_PLANE`]. For
     /// [`Fault::NotAssumable`] and [`Fault::RoleSpreading`] a glob over the name of the role, for
-    /// [`Fault::TableCreating`] over that of the table, for [`Fault::DropDisconnect`] and [`Fault::Stall`] over the
-    /// connection id.
+    /// [`Fault::TableCreating`] and [`Fault::FunctionUnseen`] over that of the table or function, for
+    /// [`Fault::DropDisconnect`] and [`Fault::Stall`] over the connection id.
     pub operation: String,
     /// First call that is met, from 1, counted since the rule was set. Without it every call is met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +58,8 @@ pub enum Fault {
     RoleSpreading { ms: u64 },
     /// A table is not active for this long after it was created.
     TableCreating { ms: u64 },
+    /// A function is not found by those who want to do something with it for this long after it was created.
+    FunctionUnseen { ms: u64 },
     /// Calls beyond this rate (a second) are throttled in the words of their service.
     RateLimit { rate: f64, burst: f64 },
     /// The route `$disconnect` is not called.
@@ -211,6 +213,7 @@ impl Faults {
                 | Fault::NotAssumable { .. }
                 | Fault::RoleSpreading { .. }
                 | Fault::TableCreating { .. }
+                | Fault::FunctionUnseen { .. }
                 | Fault::DropDisconnect
                 | Fault::Stall => {}
             }
@@ -254,6 +257,18 @@ impl Faults {
             && self.lock().iter().any(|armed| match armed.rule.fault {
                 Fault::TableCreating { ms } => {
                     glob::matches(&armed.rule.operation, table) && self.is_younger(Young::Table, table, ms)
+                }
+                _ => false,
+            })
+    }
+
+    /// Whether the function is not found everywhere yet.
+    pub(crate) fn function_unseen(&self, function: &str) -> bool {
+        self.any()
+            && self.lock().iter().any(|armed| match armed.rule.fault {
+                Fault::FunctionUnseen { ms } => {
+                    glob::matches(&armed.rule.operation, function)
+                        && self.is_younger(Young::Function, function, ms)
                 }
                 _ => false,
             })

@@ -12,6 +12,7 @@ use aws_smithy_http_client::Builder as HttpClient;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use chat_functions::contract::Partition;
 use tokio::sync::OnceCell;
 
 use crate::error::{AwsFailure, Error};
@@ -76,7 +77,7 @@ impl std::fmt::Debug for StaticCredentials {
 pub struct Identity {
     pub account: String,
     pub region: String,
-    /// `aws`, `aws-cn`, `aws-us-gov`.
+    /// `aws`, `aws-cn`, `aws-us-gov`, `aws-eusc`.
     pub partition: String,
     /// The principal that deploys.
     pub arn: String,
@@ -85,15 +86,10 @@ pub struct Identity {
 impl Identity {
     /// Of an account that is named instead of asked for. The region tells the partition.
     pub fn of_account(account: &str, region: &str) -> Self {
-        let partition = match region.split('-').collect::<Vec<_>>().as_slice() {
-            ["cn", ..] => "aws-cn",
-            ["us", "gov", ..] => "aws-us-gov",
-            _ => "aws",
-        };
         Self {
             account: account.to_owned(),
             region: region.to_owned(),
-            partition: partition.to_owned(),
+            partition: Partition::of(region).name.to_owned(),
             arn: String::new(),
         }
     }

@@ -88,7 +88,7 @@ impl Cx<'_> {
     }
 
     /// Sleeps, and says whether it slept: a run that is to stop does not.
-    async fn pause(&self, time: Duration) -> bool {
+    pub(crate) async fn pause(&self, time: Duration) -> bool {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => false,
@@ -116,6 +116,13 @@ impl Cx<'_> {
     pub(crate) fn progress(&self, detail: impl Into<String>) {
         if let Some(resource) = &self.address {
             self.events.send(Event::Progress { resource: resource.clone(), detail: detail.into() });
+        }
+    }
+
+    /// Tells of a part that is left for the next deploy.
+    pub(crate) fn postpone(&self, what: impl Into<String>) {
+        if let Some(resource) = &self.address {
+            self.events.send(Event::Postponed { resource: resource.clone(), what: what.into() });
         }
     }
 

@@ -17,8 +17,8 @@ use crate::ledger::{Ledger, Outcome, Pointers, Record, Ticket};
 use crate::names::Scope;
 use crate::observe::{Observed, observe, observe_outline};
 use crate::pointers::{Move, moves, point};
-use crate::socket::Caller;
-use crate::verify::{Fault, matching_logs, verify};
+use crate::socket::{Caller, Pass};
+use crate::verify::{Age, Fault, matching_logs, verify, was_asked};
 
 /// How long a run that lost its lock tries to give it back.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
@@ -206,7 +206,19 @@ pub async fn verify_change(
     cancel: &CancellationToken,
 ) -> Result<(), Error> {
     let since_ms = ledger.now_ms() - LOGS_FROM_MS;
-    let saw = match look(url, &verification.caller, events, cancel).await? {
+    let age = if record.before.is_empty() { Age::New } else { Age::Served };
+    let looking = async {
+        let caller = &verification.caller;
+        let mut seen = verify(url, caller, age).await?;
+        if caller.pass == Pass::Nothing {
+            seen.push_str(match was_asked(ledger.aws(), ledger.scope(), since_ms).await {
+                true => "; it was the function connect that was asked, so API, stage, authorizer and function work",
+                false => "; the log of connect does not show yet that it was asked",
+            });
+        }
+        Ok(seen)
+    };
+    let saw = match look(url, looking, events, cancel).await? {
         Ok(seen) => {
             record.verified = Some(seen);
             return Ok(());
@@ -231,13 +243,13 @@ pub async fn verify_change(
 
 async fn look(
     url: &str,
-    caller: &Caller,
+    looking: impl Future<Output = Result<String, Fault>>,
     events: &Events,
     cancel: &CancellationToken,
 ) -> Result<Result<String, Fault>, Error> {
     events.send(Event::Verifying { url: url.to_owned() });
     let verified = tokio::select! {
-        verified = verify(url, caller) => verified,
+        verified = looking => verified,
         () = cancel.cancelled() => return Err(Error::Cancelled { unfinished: Vec::new(), skipped: Vec::new() }),
     };
     if let Ok(seen) = &verified {

@@ -59,7 +59,7 @@ pub enum Error {
     LeftBehind(Vec<Address>),
 
     /// IAM says beforehand that steps of the plan would be refused. Nothing was changed.
-    #[error("the principal that deploys lacks permissions:\n{}", .0.iter().map(|missing| format!("  {} on {}", missing.action, missing.resource)).collect::<Vec<_>>().join("\n"))]
+    #[error("the principal that deploys lacks permissions:\n{}", .0.iter().map(|missing| format!("  {missing}")).collect::<Vec<_>>().join("\n"))]
     NotPermitted(Vec<crate::preflight::Missing>),
 
     /// A role that CI jobs should get is there already, and is not ours.

@@ -30,6 +30,11 @@ pub enum Event {
         message: String,
         wait_ms: u64,
     },
+    /// A part that cannot be done now and that nothing waits for: the next deploy tries again.
+    Postponed {
+        resource: Address,
+        what: String,
+    },
     Done {
         resource: Address,
         action: Action,

@@ -4,11 +4,11 @@
 //! cursor behind the last event would lose those that arrive late (aws-facts, following logs).
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_sdk_cloudwatchlogs::types::FilteredLogEvent;
 use chat_functions::contract::Handler;
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +23,11 @@ const OVERLAP_MS: i64 = 10_000;
 
 /// Between two looks while nothing happens. Twice a second in a region would be throttled with many functions.
 const PAUSE: Duration = Duration::from_secs(1);
-/// While lines come, and on a cloud that answers at once, lines should appear as they are written.
+/// While lines come, they should appear as they are written. But FilterLogEvents takes 5 requests a second of an account
+/// and region (Logs quotas), so where a look takes its time, the pause is so many times as long: three looks of 0.2 s at once
+/// every second are 3.
 const QUICK_PAUSE: Duration = Duration::from_millis(150);
+const QUICK_PAUSES: u32 = 4;
 const THROTTLED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Which lines.
@@ -88,29 +91,36 @@ pub async fn follow(
         handlers(query).map(|handler| Window::new(handler, query.since_ms)).collect();
     let mut first = true;
     loop {
+        let began = Instant::now();
         let looks = windows.iter_mut().map(|window| window.advance(aws, scope, query.pattern.as_deref()));
         let looked = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            looked = try_join_all(looks) => looked,
+            looked = join_all(looks) => looked,
         };
-        let pause = match looked {
-            Ok(found) => {
-                let mut new = found.concat();
-                new.sort_by_key(|line| line.ts_ms);
-                if let (true, Some(limit)) = (std::mem::take(&mut first), query.limit) {
-                    new.drain(..new.len().saturating_sub(limit));
-                }
-                let pause = if new.is_empty() { PAUSE } else { QUICK_PAUSE };
-                for line in new {
-                    if lines.send(line).is_err() {
-                        return Ok(());
-                    }
-                }
-                pause
+        let mut new = Vec::new();
+        let mut throttled = false;
+        for found in looked {
+            match found {
+                // One that was refused does not cost the others their lines: they count as seen.
+                Ok(found) => new.extend(found),
+                Err(failure) if is_throttled(&failure) => throttled = true,
+                Err(failure) => return Err(failure.into()),
             }
-            Err(failure) if is_throttled(&failure) => THROTTLED_PAUSE,
-            Err(failure) => return Err(failure.into()),
+        }
+        new.sort_by_key(|line| line.ts_ms);
+        if let (true, Some(limit)) = (std::mem::take(&mut first), query.limit) {
+            new.drain(..new.len().saturating_sub(limit));
+        }
+        let pause = match (throttled, new.is_empty()) {
+            (true, _) => THROTTLED_PAUSE,
+            (false, true) => PAUSE,
+            (false, false) => QUICK_PAUSE.max(began.elapsed() * QUICK_PAUSES).min(PAUSE),
         };
+        for line in new {
+            if lines.send(line).is_err() {
+                return Ok(());
+            }
+        }
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
             () = tokio::time::sleep(pause) => {}

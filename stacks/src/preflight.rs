@@ -25,32 +25,58 @@ pub struct Missing {
     pub resource: String,
 }
 
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} on {}", self.action, self.resource)
+    }
+}
+
 /// What IAM said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// What is not allowed of all that deploys may need.
-    Missing(BTreeSet<Missing>),
+    Told {
+        /// What is not allowed of all that deploys may need.
+        missing: BTreeSet<Missing>,
+        /// What IAM calls denied without knowing all that the decision depends on: a condition on something that it was
+        /// not told, or a policy of the organization, which it does not simulate faithfully (aws-sdk#102).
+        unclear: BTreeSet<Missing>,
+    },
     /// It could not be asked, and why.
     Skipped(String),
 }
 
 impl Answer {
+    pub const fn all_allowed() -> Self {
+        Self::Told { missing: BTreeSet::new(), unclear: BTreeSet::new() }
+    }
+
     /// Refuses a plan for whose steps a right is missing, and names them all.
     ///
     /// # Errors
     /// [`Error::NotPermitted`].
     pub fn check(&self, plan: &Plan) -> Result<(), Error> {
-        let Self::Missing(missing) = self else { return Ok(()) };
-        let needed: BTreeSet<&str> = plan
-            .steps
-            .iter()
-            .flat_map(|step| changes(step.resource.kind, step.action).iter().copied())
-            .chain(LEDGER)
-            .collect();
-        let missing: Vec<Missing> =
-            missing.iter().filter(|missing| needed.contains(missing.action.as_str())).cloned().collect();
+        let Self::Told { missing, .. } = self else { return Ok(()) };
+        let missing = needed(missing, plan);
         if missing.is_empty() { Ok(()) } else { Err(Error::NotPermitted(missing)) }
     }
+
+    /// What the plan needs and IAM could not tell about.
+    pub fn unclear(&self, plan: &Plan) -> Vec<Missing> {
+        match self {
+            Self::Told { unclear, .. } => needed(unclear, plan),
+            Self::Skipped(_) => Vec::new(),
+        }
+    }
+}
+
+fn needed(of: &BTreeSet<Missing>, plan: &Plan) -> Vec<Missing> {
+    let needed: BTreeSet<&str> = plan
+        .steps
+        .iter()
+        .flat_map(|step| changes(step.resource.kind, step.action).iter().copied())
+        .chain(LEDGER)
+        .collect();
+    of.iter().filter(|right| needed.contains(right.action.as_str())).cloned().collect()
 }
 
 /// Asks about every change that a deploy of this stage can make.
@@ -65,7 +91,7 @@ async fn answer(cx: &Cx<'_>) -> Answer {
     };
     if identity.arn.ends_with(":root") {
         // The owner may do everything.
-        return Answer::Missing(BTreeSet::new());
+        return Answer::all_allowed();
     }
     let source = match principal(cx, &identity.arn).await {
         Some(source) => source,
@@ -74,9 +100,14 @@ async fn answer(cx: &Cx<'_>) -> Answer {
         }
     };
     let questions = permissions::questions(cx.scope, identity, &changing());
-    let asked = questions.iter().map(|question| ask_one(cx, &source, question));
+    let asked = questions.iter().map(|question| ask_one(cx, &source, &identity.region, question));
     match try_join_all(asked).await {
-        Ok(missing) => Answer::Missing(missing.into_iter().flatten().collect()),
+        Ok(denied) => {
+            let (unclear, missing): (Vec<_>, Vec<_>) =
+                denied.into_iter().flatten().partition(|denied| denied.unclear);
+            let rights = |denied: Vec<Denied>| denied.into_iter().map(|denied| denied.right).collect();
+            Answer::Told { missing: rights(missing), unclear: rights(unclear) }
+        }
         Err(failure) if failure.is("AccessDenied") => {
             Answer::Skipped(format!("{source} may not iam:SimulatePrincipalPolicy itself"))
         }
@@ -101,18 +132,32 @@ async fn principal(cx: &Cx<'_>, arn: &str) -> Option<String> {
     }
 }
 
-async fn ask_one(cx: &Cx<'_>, source: &str, question: &Question) -> Result<Vec<Missing>, AwsFailure> {
-    let context = question.condition.as_ref().map(|condition| {
-        ContextEntry::builder()
-            .context_key_name(condition.key())
-            .context_key_type(match condition {
-                Condition::PassedTo(_) => ContextKeyTypeEnum::String,
-                Condition::LeadingKey(_) => ContextKeyTypeEnum::StringList,
-            })
-            .context_key_values(condition.value())
-            .build()
-    });
-    let mut missing = Vec::new();
+/// A right that IAM says is not there, and whether it can know.
+struct Denied {
+    right: Missing,
+    unclear: bool,
+}
+
+async fn ask_one(
+    cx: &Cx<'_>,
+    source: &str,
+    region: &str,
+    question: &Question,
+) -> Result<Vec<Denied>, AwsFailure> {
+    let entry = |key: &str, kind: ContextKeyTypeEnum, value: &str| {
+        let entry = ContextEntry::builder().context_key_name(key).context_key_type(kind);
+        entry.context_key_values(value).build()
+    };
+    // Many organizations have conditions on it, and IAM does not fill it in: openshift/installer#1322.
+    let mut context = vec![entry("aws:RequestedRegion", ContextKeyTypeEnum::String, region)];
+    context.extend(question.condition.as_ref().map(|condition| {
+        let kind = match condition {
+            Condition::PassedTo(_) => ContextKeyTypeEnum::String,
+            Condition::LeadingKey(_) => ContextKeyTypeEnum::StringList,
+        };
+        entry(condition.key(), kind, condition.value())
+    }));
+    let mut denied = Vec::new();
     let mut marker: Option<String> = None;
     loop {
         let page = cx
@@ -125,7 +170,7 @@ async fn ask_one(cx: &Cx<'_>, source: &str, question: &Question) -> Result<Vec<M
                         question.actions.iter().map(|action| (*action).to_owned()).collect(),
                     ))
                     .set_resource_arns(Some(question.resources.clone()))
-                    .set_context_entries(context.clone().map(|entry| vec![entry]))
+                    .set_context_entries(Some(context.clone()))
                     .set_marker(marker.clone())
                     .send()
             })
@@ -134,12 +179,17 @@ async fn ask_one(cx: &Cx<'_>, source: &str, question: &Question) -> Result<Vec<M
             if result.eval_decision != PolicyEvaluationDecisionType::Allowed {
                 let resource =
                     result.eval_resource_name.clone().unwrap_or_else(|| question.resources.join(", "));
-                missing.push(Missing { action: result.eval_action_name.clone(), resource });
+                let right = Missing { action: result.eval_action_name.clone(), resource };
+                let by_organization = result
+                    .organizations_decision_detail()
+                    .is_some_and(|detail| !detail.allowed_by_organizations());
+                let unclear = by_organization || !result.missing_context_values().is_empty();
+                denied.push(Denied { right, unclear });
             }
         }
         marker = page.marker.filter(|marker| page.is_truncated && !marker.is_empty());
         if marker.is_none() {
-            return Ok(missing);
+            return Ok(denied);
         }
     }
 }
@@ -249,7 +299,10 @@ mod tests {
     #[test]
     fn a_plan_is_refused_for_what_it_needs_and_no_more() {
         let missing = |action: &str| Missing { action: action.to_owned(), resource: "r".to_owned() };
-        let answer = Answer::Missing([missing("iam:CreateRole"), missing("logs:DeleteLogGroup")].into());
+        let answer = Answer::Told {
+            missing: [missing("iam:CreateRole"), missing("logs:DeleteLogGroup")].into(),
+            unclear: [missing("iam:TagRole"), missing("lambda:CreateFunction")].into(),
+        };
         let step = |kind, action| crate::plan::Step {
             resource: crate::address::Address::new(kind, "x"),
             action,
@@ -270,6 +323,8 @@ mod tests {
             outputs: crate::resource::Outputs::default(),
         };
         assert!(answer.check(&plan(vec![step(Kind::Function, Action::Update)])).is_ok());
+        let doubtful = answer.unclear(&plan(vec![step(Kind::Function, Action::Create)]));
+        assert_eq!(doubtful, [missing("lambda:CreateFunction")]);
         let refused = answer.check(&plan(vec![step(Kind::Role, Action::Create)])).unwrap_err().to_string();
         assert!(refused.contains("iam:CreateRole on r") && !refused.contains("logs:"), "{refused}");
         assert!(Answer::Skipped("why".into()).check(&plan(vec![step(Kind::Role, Action::Create)])).is_ok());

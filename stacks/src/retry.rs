@@ -29,16 +29,21 @@ enum Pace {
     Steady { first: Duration, then: Duration },
 }
 
+/// How long a function that was created a moment ago may not be found by all.
+pub(crate) const NEW_FUNCTION_UNSEEN: Duration = Duration::from_secs(60);
+
 const RULES: &[Rule] = &[
-    // A role is visible to Lambda some seconds after IAM has it: pulumi-aws-native#148; terraform-provider-aws,
-    // internal/service/lambda/function.go, retryFunctionOp. Usually under 10 s, seen up to a minute. Each attempt uploads
-    // the code, so it is not tried more often than that is worth.
+    // A role is visible to Lambda some seconds after IAM has it, and to KMS, which encrypts the environment, at a time of
+    // its own: pulumi-aws-native#148; terraform-provider-aws#4633 and its internal/service/lambda/function.go,
+    // retryFunctionOp. Usually under 10 s, seen up to a minute. Each attempt uploads the code, so it is not tried more
+    // often than that is worth.
     Rule {
         operations: &["CreateFunction", "UpdateFunctionConfiguration"],
         code: "InvalidParameterValueException",
         messages: &[
             "The role defined for the function cannot be assumed by Lambda",
             "The provided execution role does not have permissions",
+            "KMS key is invalid for CreateGrant",
         ],
         limit: Duration::from_secs(120),
         pace: Pace::Steady { first: Duration::from_secs(3), then: Duration::from_secs(1) },
@@ -59,6 +64,14 @@ const RULES: &[Rule] = &[
         code: "ResourceConflictException",
         messages: &["in progress", "currently in the following state: Pending"],
         limit: Duration::from_secs(120),
+        pace: Pace::Growing,
+    },
+    // A function right after it was created, and an alias likewise: terraform-provider-aws#7214 and #25440.
+    Rule {
+        operations: &["CreateAlias", "AddPermission"],
+        code: "ResourceNotFoundException",
+        messages: &["Function not found", "Cannot find alias arn"],
+        limit: NEW_FUNCTION_UNSEEN,
         pace: Pace::Growing,
     },
     // The resource policy was changed by another call at the same time: terraform-provider-aws#789.
@@ -245,6 +258,23 @@ mod tests {
             "Unzipped size must be smaller"
         ));
         assert!(!is_retried("PublishVersion", "InvalidParameterValueException", message));
+        assert!(is_retried(
+            "CreateFunction",
+            "InvalidParameterValueException",
+            "Lambda was unable to configure access to your environment variables because the KMS key is invalid for \
+             CreateGrant. KMS Exception: InvalidArnException KMS Message: ARN does not refer to a valid principal"
+        ));
+    }
+
+    #[test]
+    fn a_function_that_is_not_found_is_waited_for_only_where_it_was_just_made() {
+        let message = "Function not found: arn:aws:lambda:us-east-1:123456789012:function:chat-dev-connect";
+        for operation in ["CreateAlias", "AddPermission"] {
+            assert!(is_retried(operation, "ResourceNotFoundException", message));
+        }
+        for operation in ["GetFunction", "UpdateAlias", "UpdateFunctionCode"] {
+            assert!(!is_retried(operation, "ResourceNotFoundException", message));
+        }
     }
 
     #[test]

@@ -27,7 +27,10 @@ const STEP: Duration = Duration::from_secs(12);
 const UNREACHABLE_FOR: Duration = Duration::from_secs(45);
 /// What was changed a moment ago may not be in force everywhere yet. What is broken then is broken.
 const WRONG_FOR: Duration = Duration::from_secs(5);
+/// Where everything is new, policies are as well, and IAM takes its time to spread them.
+const WRONG_FOR_IF_NEW: Duration = Duration::from_secs(24);
 const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(4);
 /// How long to wait for log lines; CloudWatch shows them some seconds late.
 const LOGS_WITHIN: Duration = Duration::from_secs(4);
 const LOG_LINES: usize = 20;
@@ -55,11 +58,18 @@ impl Fault {
     }
 }
 
+/// Whether what is verified has served before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    New,
+    Served,
+}
+
 /// Connects to `url` and greets, again for a while if that fails. Says what was seen.
 ///
 /// # Errors
 /// What was seen last.
-pub async fn verify(url: &str, caller: &Caller) -> Result<String, Fault> {
+pub async fn verify(url: &str, caller: &Caller, age: Age) -> Result<String, Fault> {
     let started = Instant::now();
     let mut pause = PAUSE;
     loop {
@@ -67,12 +77,16 @@ pub async fn verify(url: &str, caller: &Caller) -> Result<String, Fault> {
             Ok(seen) => return Ok(seen),
             Err(fault) => fault,
         };
-        let patience = if fault.unreachable { UNREACHABLE_FOR } else { WRONG_FOR };
+        let patience = match (fault.unreachable, age) {
+            (true, _) => UNREACHABLE_FOR,
+            (false, Age::New) => WRONG_FOR_IF_NEW,
+            (false, Age::Served) => WRONG_FOR,
+        };
         if started.elapsed() + pause > patience {
             return Err(fault);
         }
         sleep(pause).await;
-        pause *= 2;
+        pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
@@ -81,11 +95,11 @@ async fn attempt(url: &str, caller: &Caller) -> Result<String, Fault> {
     let dialled = within("the connection", async { Ok(dial(url, caller).await) }).await?;
     let mut socket = match (dialled, &caller.pass) {
         (Ok(socket), _) => socket,
-        // 401 where the function says so, 403 where its policy denies: both are its own word.
+        // 401 where the function says so, 403 where its policy denies.
         (Err(NoSocket::Refused { status: status @ (401 | 403), .. }), Pass::Nothing) => {
             return Ok(format!(
-                "the authorizer refused a client without a token ({status}): API, stage, authorizer and the \
-                 function connect work; a welcome was not tried, since the stage's signing key is not here"
+                "a client without a token was refused ({status}); a welcome was not tried, since the stage's signing \
+                 key is not here"
             ));
         }
         (Err(NoSocket::Unreachable(why)), _) => return Err(Fault::unreachable(why)),
@@ -143,6 +157,21 @@ async fn greet(socket: &mut Socket) -> Result<String, Fault> {
 async fn within<T>(what: &str, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     let late = |_| Fault::unreachable(format!("{what} took more than {} s", STEP.as_secs()));
     timeout(STEP, work).await.map_err(late)?
+}
+
+/// Whether the function that lets clients in was asked since `since_ms`: a gateway may refuse without asking.
+pub(crate) async fn was_asked(aws: &Aws, scope: &Scope, since_ms: i64) -> bool {
+    let query = LogQuery { functions: vec![Handler::Connect], since_ms, pattern: None, limit: Some(1) };
+    let started = Instant::now();
+    loop {
+        if logs::query(aws, scope, &query).await.is_ok_and(|lines| !lines.is_empty()) {
+            return true;
+        }
+        if started.elapsed() > LOGS_WITHIN {
+            return false;
+        }
+        sleep(PAUSE * 2).await;
+    }
 }
 
 /// What the functions logged since `since_ms`: the newest lines, oldest first, without those that only say that a function

@@ -98,12 +98,13 @@ impl Author {
 
     fn fault(&mut self) -> Rule {
         let nth = self.rng.random_range(1..=CALLS);
-        let fault = match self.rng.random_range(0..7) {
+        let fault = match self.rng.random_range(0..8) {
             0 => Fault::fail(403, "AccessDeniedException", "refused by the fuzzer"),
             1 => Fault::fail(500, "InternalFailure", "broken by the fuzzer"),
             2 => Fault::fail(429, "TooManyRequestsException", "Too Many Requests"),
             3 | 4 => Fault::LoseAnswer,
             5 => return Rule::every("*", Fault::NotAssumable { attempts: 1 }),
+            6 => return Rule::every("*", Fault::FunctionUnseen { ms: self.rng.random_range(1..=50) }),
             _ => return Rule::every(CONTROL_PLANE, Fault::Delay { ms: self.rng.random_range(1..=8) }),
         };
         Rule::nth(CONTROL_PLANE, nth, fault)

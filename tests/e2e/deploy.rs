@@ -2,7 +2,10 @@
 //! a destroy leaves nothing.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use aws_sdk_dynamodb::types::TimeToLiveSpecification;
+use chat_local::{Fault, Rule};
 use chat_tests::{Chat, Sender, handlers};
 use serde_json::{Value, json};
 
@@ -19,6 +22,74 @@ async fn the_second_deploy_finds_nothing_to_do() {
     let written: Vec<_> =
         written.filter(|call| writes.iter().any(|verb| call.operation.starts_with(verb))).collect();
     assert!(written.is_empty(), "{written:?}");
+    chat.stop().await;
+}
+
+#[tokio::test]
+async fn a_first_deploy_waits_for_what_a_region_has_not_spread_yet() {
+    let chat = Chat::builder().start_empty().await;
+    chat.cloud().faults().set([
+        Rule::every("*", Fault::RoleSpreading { ms: 500 }),
+        Rule::every("*", Fault::TableCreating { ms: 1_500 }),
+        Rule::every("*", Fault::FunctionUnseen { ms: 700 }),
+        Rule::nth(
+            "lambda:CreateFunction",
+            2,
+            Fault::fail(
+                400,
+                "InvalidParameterValueException",
+                "Lambda was unable to configure access to your environment variables because the KMS key is invalid for \
+                 CreateGrant. Please check your KMS key settings.",
+            ),
+        ),
+    ]);
+    // Given up while the table is being created, which then tells nobody its tags.
+    let begun = tokio::time::timeout(Duration::from_millis(300), chat.deploy(handlers::artifacts())).await;
+    assert!(begun.is_err(), "it was done before anything had spread");
+    chat.deploy(handlers::artifacts()).await;
+
+    let chat = chat.located().await;
+    chat.cloud().faults().clear();
+    assert!(chat.plan(handlers::artifacts()).await.is_empty());
+    let mut alice = chat.client("alice").await;
+    alice.join("r").await;
+    assert_eq!(alice.send("r", "hi").await.seq, 1);
+    chat.stop().await;
+}
+
+#[tokio::test]
+async fn ttl_that_somebody_moved_comes_back_without_holding_up_the_rest() {
+    let chat = Chat::builder().start().await;
+    let config = chat_tests::config(&chat.cloud().endpoint());
+    let (dynamodb, logs) =
+        (aws_sdk_dynamodb::Client::new(&config), aws_sdk_cloudwatchlogs::Client::new(&config));
+    let ttl = |enabled: bool, attribute: &str| {
+        let specification = TimeToLiveSpecification::builder().enabled(enabled).attribute_name(attribute);
+        dynamodb
+            .update_time_to_live()
+            .table_name(chat.table())
+            .time_to_live_specification(specification.build().expect("a specification"))
+            .send()
+    };
+    ttl(false, "x").await.expect("by hand");
+    ttl(true, "other").await.expect("by hand");
+    let retention = logs.delete_retention_policy().log_group_name("/aws/lambda/chat-local-connect");
+    retention.send().await.expect("by hand");
+
+    chat.deploy(handlers::artifacts()).await;
+    let left = chat.plan(handlers::artifacts()).await;
+    let steps: Vec<String> = left.steps.iter().map(|step| step.resource.to_string()).collect();
+    assert_eq!(steps, ["table/chat"], "everything else is as declared");
+
+    // Within the hour, and after it.
+    let too_soon = "Time to live has been modified multiple times within a fixed interval";
+    let refuse = Fault::fail(400, "ValidationException", too_soon);
+    chat.cloud().faults().set([Rule::every("dynamodb:UpdateTimeToLive", refuse)]);
+    chat.deploy(handlers::artifacts()).await;
+    assert!(!chat.plan(handlers::artifacts()).await.is_empty());
+    chat.cloud().faults().clear();
+    chat.deploy(handlers::artifacts()).await;
+    assert!(chat.plan(handlers::artifacts()).await.is_empty());
     chat.stop().await;
 }
 

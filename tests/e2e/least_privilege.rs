@@ -16,6 +16,7 @@ use chat_stacks::{
     StageSettings, Target, apply, chat, code, observe, plan, under_lock,
 };
 use chat_tests::Account;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 const ROLE: &str = "deployer";
@@ -100,7 +101,7 @@ async fn what_is_missing_is_named_at_once_and_before_anything_is_made() {
 async fn with_the_whole_policy_nothing_is_missing_and_who_may_not_ask_goes_on() {
     let place = Place::with(&with_preflight(all_grants())).await;
     let scope = stage("").scope();
-    assert_eq!(preflight::ask(&place.deployer, &scope).await, Answer::Missing(BTreeSet::new()));
+    assert_eq!(preflight::ask(&place.deployer, &scope).await, Answer::all_allowed());
     place.cloud.shutdown().await;
 
     let place = Place::with(&all_grants()).await;
@@ -109,6 +110,39 @@ async fn with_the_whole_policy_nothing_is_missing_and_who_may_not_ask_goes_on() 
     answer
         .check(&place.plan(&stage("")).await.expect("a plan"))
         .expect("nothing is refused that was not asked");
+    place.cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_depends_on_the_request_itself_is_not_taken_for_missing() {
+    let scope = stage("").scope();
+    let full = with_preflight(all_grants());
+    let under = |condition: Value| {
+        let mut document = permissions::document(&full);
+        for statement in document["Statement"].as_array_mut().into_iter().flatten() {
+            if statement["Sid"] != "Preflight" && statement.get("Condition").is_none() {
+                statement["Condition"] = condition.clone();
+            }
+        }
+        document
+    };
+    // IAM is told the region, and so can say that it is the right one, or another.
+    let region = |region: &str| under(json!({ "StringEquals": { "aws:RequestedRegion": region } }));
+    let place = Place::under(&region("us-east-1")).await;
+    assert_eq!(preflight::ask(&place.deployer, &scope).await, Answer::all_allowed());
+    place.cloud.shutdown().await;
+    let place = Place::under(&region("eu-west-1")).await;
+    let answer = preflight::ask(&place.deployer, &scope).await;
+    assert!(matches!(&answer, Answer::Told { missing, unclear } if missing.len() > 20 && unclear.is_empty()));
+    place.cloud.shutdown().await;
+
+    // Where the request will come from it cannot know.
+    let place = Place::under(&under(json!({ "IpAddress": { "aws:SourceIp": "127.0.0.0/8" } }))).await;
+    let answer = preflight::ask(&place.deployer, &scope).await;
+    let plan = place.plan(&stage("")).await.expect("a plan");
+    answer.check(&plan).expect("nothing is refused that may be allowed");
+    let unclear = answer.unclear(&plan);
+    assert!(unclear.iter().any(|right| right.action == "lambda:CreateFunction"), "{unclear:?}");
     place.cloud.shutdown().await;
 }
 
@@ -132,9 +166,13 @@ struct Place {
 
 impl Place {
     async fn with(grants: &[Grant]) -> Self {
+        Self::under(&permissions::document(grants)).await
+    }
+
+    async fn under(policy: &Value) -> Self {
         let cloud = Cloud::start(CloudConfig::in_memory()).await.expect("the cloud starts");
         let account = Account::of(&cloud.endpoint());
-        account.create_role(ROLE, &permissions::document(grants)).await;
+        account.create_role(ROLE, policy).await;
         let target = Target::new(&stage("")).at(cloud.endpoint(), account.assume(ROLE).await);
         let deployer = Arc::new(Aws::connect(&target).await.expect("clients"));
         Self { cloud, account, deployer }

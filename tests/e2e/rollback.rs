@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chat_stacks::socket::{Caller, Pass};
-use chat_stacks::verify::{new_user, verify};
+use chat_stacks::verify::{Age, new_user, verify};
 use chat_stacks::{Handler, Observed};
 use chat_tests::tokens::claims;
 use chat_tests::{Chat, Chatctl, Client, Hail, Judge, handlers, until};
@@ -173,7 +173,7 @@ async fn a_verification_leaves_nothing_behind() {
     let before = chat.account.items(&chat.table()).await;
 
     let caller = Caller { user: new_user(), pass: Pass::Name, origin: None };
-    let seen = verify(chat.url(), &caller).await.expect("the chat answers");
+    let seen = verify(chat.url(), &caller, Age::Served).await.expect("the chat answers");
 
     assert!(seen.contains(&caller.user), "{seen}");
     until("its connection is forgotten", async || chat.account.items(&chat.table()).await == before).await;
@@ -188,19 +188,23 @@ async fn where_tokens_are_wanted_it_is_verified_as_far_as_there_is_a_key() {
     let caller = |pass| Caller { user: "chatctl-verify-1".into(), pass, origin: None };
 
     let token = chat.signer.sign(&claims("chatctl-verify-1", 60));
-    let seen = verify(chat.url(), &caller(Pass::Token(token))).await.expect("a good token is welcome");
+    let seen =
+        verify(chat.url(), &caller(Pass::Token(token)), Age::Served).await.expect("a good token is welcome");
     assert!(seen.contains("welcomed as chatctl-verify-1"), "{seen}");
-    let seen = verify(chat.url(), &caller(Pass::Nothing)).await.expect("a refusal is what is wanted");
-    assert!(seen.contains("authorizer refused") && seen.contains("welcome was not tried"), "{seen}");
-    let fault =
-        verify(chat.url(), &caller(Pass::Token("a.b.c".into()))).await.expect_err("a bad token is not");
+    let seen =
+        verify(chat.url(), &caller(Pass::Nothing), Age::Served).await.expect("a refusal is what is wanted");
+    assert!(seen.contains("was refused") && seen.contains("welcome was not tried"), "{seen}");
+    let fault = verify(chat.url(), &caller(Pass::Token("a.b.c".into())), Age::Served)
+        .await
+        .expect_err("a bad token is not");
     assert!(fault.saw.contains("403"), "{fault:?}");
     chat.stop().await;
 
     // A stage that lets everybody in, though it should not, is no success.
     let open = Chat::builder().start().await;
     let url = format!("{}?user=somebody", open.url());
-    let fault = verify(&url, &caller(Pass::Nothing)).await.expect_err("nobody asked for a token");
+    let fault =
+        verify(&url, &caller(Pass::Nothing), Age::Served).await.expect_err("nobody asked for a token");
     assert!(fault.saw.contains("let in without a token"), "{fault:?}");
     open.stop().await;
 }

@@ -133,7 +133,7 @@ fn who_wants_in_where_tokens_are_wanted_needs_one() {
         let changed = open.replace("auth: { mode: open }", auth);
         assert_ne!(open, changed);
         std::fs::write(&settings, changed).expect("settings");
-        chatctl.data(&["deploy", "--yes"]);
+        chatctl.data(&["deploy", "--yes"])["verified"].as_str().unwrap_or_default().to_owned()
     };
     let run = |args: &[&str]| {
         let (code, lines) = chatctl.lines(&[&["chat", "--user", "alice"], args].concat());
@@ -142,12 +142,13 @@ fn who_wants_in_where_tokens_are_wanted_needs_one() {
     };
 
     // With the stage's own key nobody has to care.
-    with("auth: { mode: token }");
+    assert!(with("auth: { mode: token }").contains("welcomed"));
     assert_eq!(run(&[]), (0, "none".to_owned()));
     assert_eq!(run(&["--token", "a.b.c"]), (4, "not_let_in".to_owned()));
 
     let signer = Signer::default();
-    with(&format!("auth: {{ mode: token, public_keys: {{ {KID}: {} }} }}", signer.public()));
+    let seen = with(&format!("auth: {{ mode: token, public_keys: {{ {KID}: {} }} }}", signer.public()));
+    assert!(seen.contains("refused") && seen.contains("connect that was asked"), "{seen}");
     assert_eq!(run(&[]), (4, "token_needed".to_owned()));
     let token = signer.sign(&claims("alice", 60));
     assert_eq!(run(&["--token", &token]), (0, "none".to_owned()));

@@ -64,6 +64,9 @@ impl<'a> View<'a> {
             Event::Retrying { resource, operation, code, wait_ms, .. } => {
                 self.detail(resource, &format!("{operation}: {code}, again in {wait_ms} ms"));
             }
+            Event::Postponed { resource, what } => self
+                .output
+                .err(&format!("  {} {resource} postponed: {what}", style("!").for_stderr().yellow())),
             Event::Done { resource, action, elapsed_ms } => {
                 let took = Duration::from_millis(*elapsed_ms);
                 let text = format!("{resource} {} {}", done(*action), paint_dim(&seconds(took)));

@@ -20,7 +20,7 @@ use futures_util::stream::FuturesUnordered;
 use sign::{Shared, encode};
 use tokio::time::Instant;
 
-use crate::contract::env;
+use crate::contract::{Partition, env};
 use crate::ids::ConnectionId;
 use crate::ports::{Deliveries, Gateway};
 use crate::settings::{Aws, SettingError};
@@ -49,7 +49,7 @@ impl Callback {
     /// # Errors
     /// If `url` is not one, or the session token cannot be a header.
     pub fn new(aws: &Aws, url: &str) -> Result<Self, SettingError> {
-        let regional = || format!("https://lambda.{}.{}", aws.region, domain(&aws.region));
+        let regional = || format!("https://lambda.{}.{}", aws.region, Partition::of(&aws.region).domain);
         let lambda = aws.lambda_endpoint.clone().unwrap_or_else(regional);
         Ok(Self {
             connections: Endpoint::new(aws, env::CALLBACK_URL, url, "execute-api", None)?,
@@ -106,11 +106,6 @@ impl Gateway for Callback {
             status => Err(format!("status {status}")),
         }
     }
-}
-
-/// What AWS's endpoints in a region end with.
-fn domain(region: &str) -> &'static str {
-    if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
 }
 
 fn now_s() -> u64 {

@@ -246,6 +246,7 @@ fn lambda_is_in_the_region() {
     for (region, host) in [
         ("eu-central-1", "lambda.eu-central-1.amazonaws.com"),
         ("cn-north-1", "lambda.cn-north-1.amazonaws.com.cn"),
+        ("eusc-de-east-1", "lambda.eusc-de-east-1.amazonaws.eu"),
     ] {
         let aws = Aws { region: region.into(), ..aws() };
         let callback = Callback::new(&aws, "https://a.example/dev").unwrap();

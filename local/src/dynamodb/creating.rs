@@ -7,7 +7,8 @@ use crate::error::AwsError;
 
 /// Refuses what a table cannot do before it is active.
 ///
-/// Sources: the errors that <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/> lists for each operation.
+/// Sources: the errors that <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/> lists for each operation; for
+/// tags <https://github.com/cloud-custodian/cloud-custodian/issues/3361>.
 pub(super) fn refuse(operation: &str, table: &str) -> Result<(), AwsError> {
     match operation {
         "CreateTable"
@@ -15,8 +16,7 @@ pub(super) fn refuse(operation: &str, table: &str) -> Result<(), AwsError> {
         | "DescribeTimeToLive"
         | "DescribeContinuousBackups"
         | "DescribeLimits"
-        | "ListTables"
-        | "ListTagsOfResource" => Ok(()),
+        | "ListTables" => Ok(()),
         "DeleteTable" | "TagResource" | "UntagResource" | "UpdateTable" | "UpdateTimeToLive" => {
             Err(AwsError::bad_request(
                 "ResourceInUseException",
@@ -52,7 +52,7 @@ mod tests {
     fn items_are_out_of_reach_and_settings_have_to_wait() {
         let code = |operation| refuse(operation, "things").err().map(|error| error.code);
         assert_eq!(code("DescribeTable"), None);
-        for operation in ["PutItem", "Query", "TransactWriteItems"] {
+        for operation in ["PutItem", "Query", "TransactWriteItems", "ListTagsOfResource"] {
             assert_eq!(code(operation).as_deref(), Some("ResourceNotFoundException"), "{operation}");
         }
         assert_eq!(code("UpdateTimeToLive").as_deref(), Some("ResourceInUseException"));

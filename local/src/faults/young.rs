@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 pub(crate) enum Young {
     Role,
     Table,
+    Function,
 }
 
 /// When each was created. What is not in it is old.

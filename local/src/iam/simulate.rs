@@ -1,5 +1,8 @@
 //! What a principal could do, asked without doing it.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use super::api::Outcome;
 use super::evaluate::{Decision, Key, Request};
 use super::{Iam, no_such_entity};
@@ -9,6 +12,16 @@ use crate::query::{Form, Xml};
 
 /// The most answers of one call: <https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html>
 const PAGE: i64 = 1000;
+
+/// Condition keys that need no request.
+const OF_THE_PRINCIPAL: [&str; 6] = [
+    "aws:principalarn",
+    "aws:principalaccount",
+    "aws:principaltype",
+    "aws:resourceaccount",
+    "aws:userid",
+    "aws:username",
+];
 
 impl Iam {
     pub(super) fn simulate_principal_policy(&self, form: &Form) -> Outcome {
@@ -33,7 +46,8 @@ impl Iam {
         let mut xml = Xml::default();
         xml.element("EvaluationResults", |xml| {
             for (action, resource) in pairs.get(start..end).unwrap_or_default() {
-                let decision = match self.simulate(&who, action, resource, &given) {
+                let missing = RefCell::default();
+                let decision = match self.simulate(&who, action, resource, &given, &missing) {
                     Decision::Allowed => "allowed",
                     Decision::ExplicitlyDenied => "explicitDeny",
                     Decision::ImplicitlyDenied | Decision::OutOfBoundary | Decision::Unsupported(_) => {
@@ -45,7 +59,11 @@ impl Iam {
                     xml.text("EvalResourceName", resource);
                     xml.text("EvalDecision", decision);
                     xml.element("MatchedStatements", |_| {});
-                    xml.element("MissingContextValues", |_| {});
+                    xml.element("MissingContextValues", |xml| {
+                        for key in missing.take() {
+                            xml.text("member", &key);
+                        }
+                    });
                 });
             }
         });
@@ -83,11 +101,17 @@ impl Iam {
         action: &str,
         resource: &str,
         given: &[(String, Vec<String>)],
+        missing: &RefCell<BTreeSet<String>>,
     ) -> Decision {
         let lower = action.to_ascii_lowercase();
         let context = |key: &str| match given.iter().find(|(name, _)| name == key) {
             Some((_, values)) => Key::Values(values.clone()),
-            None => self.condition_key(who, key),
+            // Of who asks it knows; what a request would bring along it has to be told.
+            None if OF_THE_PRINCIPAL.contains(&key) => self.condition_key(who, key),
+            None => {
+                missing.borrow_mut().insert(key.to_owned());
+                Key::Absent
+            }
         };
         let request = Request { action: &lower, resource, caller: &[], context: &context };
         self.decide(who, &request)

@@ -16,6 +16,7 @@ use super::name::{LATEST, Name, function_arn, is_name_byte, not_found, qualified
 use super::{Lambda, lock};
 use crate::call::{Call, Reply};
 use crate::error::AwsError;
+use crate::faults::Young;
 use crate::rest::{self, Params, Query};
 
 #[derive(Deserialize)]
@@ -147,6 +148,7 @@ impl Lambda {
             event_invoke: BTreeMap::new(),
         };
         let function = self.with_code(&key, &zip, || self.insert(function))?;
+        self.host.cx.faults.created(Young::Function, &name);
         let mut shown = if request.publish {
             self.update(&name, |function| {
                 let version = publish(function, None);

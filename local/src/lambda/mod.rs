@@ -190,6 +190,13 @@ impl Lambda {
                 "Unknown operation",
             ));
         };
+        // What a function is given, and its state, are told elsewhere than that it exists.
+        if let "CreateAlias" | "AddPermission" | "GetFunctionConfiguration" = route.operation
+            && let Ok(name) = Name::parse(params.get("FunctionName"), None)
+            && self.host.cx.faults.function_unseen(&name.function)
+        {
+            return Err(name::not_found(&function_arn(&self.host.cx, &name.function)));
+        }
         let reply = match route.operation {
             "Invoke" => self.invoke(&call, &params).await,
             "CreateFunction" => self.create_function(&call),

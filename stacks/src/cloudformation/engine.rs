@@ -248,11 +248,14 @@ pub async fn execute(
     let cx =
         Cx { aws, scope, address: None, outputs: Outputs::default(), events, locks: &locks, stop: cancel };
     let seen = watch::newest(&cx, &prepared.stack).await?;
+    // Sent again because its answer was lost, it is still the same execution.
+    let token = prepared.change_set.rsplit('/').next().unwrap_or_default();
     cx.call(|| {
         aws.cloudformation
             .execute_change_set()
             .stack_name(&prepared.stack)
             .change_set_name(&prepared.change_set)
+            .client_request_token(token)
             .send()
     })
     .await?;

@@ -185,9 +185,7 @@ async fn list(cx: &Cx<'_>) -> Result<Vec<Live>, Error> {
     let mut apis: Vec<Described> = Vec::new();
     let mut token = None;
     loop {
-        let page = cx
-            .gateway(|| cx.aws.apigateway.get_apis().max_results("500").set_next_token(token.clone()).send())
-            .await?;
+        let page = cx.gateway(|| cx.aws.apigateway.get_apis().set_next_token(token.clone()).send()).await?;
         apis.extend(page.items.unwrap_or_default());
         token = next_page(page.next_token);
         if token.is_none() {

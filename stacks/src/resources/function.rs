@@ -2,7 +2,7 @@
 //! version behind the [alias](super::alias); changing a function changes nothing until that moves.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput;
@@ -28,6 +28,7 @@ use crate::error::Error;
 use crate::names::Scope;
 use crate::observe::Found;
 use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
+use crate::retry::NEW_FUNCTION_UNSEEN;
 
 /// A function is ready within seconds; an image that does not start takes longest to say so.
 const READY_WITHIN: Duration = Duration::from_secs(180);
@@ -306,14 +307,24 @@ pub(crate) async fn upload(
 
 /// Waits until the function, or one version of it, can be invoked and changed.
 pub(crate) async fn wait_until_ready(cx: &Cx<'_>, name: &str, version: Option<&str>) -> Result<(), Error> {
+    let started = Instant::now();
     cx.wait("the function is ready", READY_WITHIN, || async {
         let answer = cx
             .call(|| {
                 let request = cx.aws.lambda.get_function_configuration().function_name(name);
                 request.set_qualifier(version.map(str::to_owned)).send()
             })
-            .await?;
-        is_ready(cx, &answer)
+            .await;
+        match answer {
+            Ok(answer) => is_ready(cx, &answer),
+            // Created a moment ago, it is not found everywhere yet.
+            Err(failure)
+                if failure.is("ResourceNotFoundException") && started.elapsed() < NEW_FUNCTION_UNSEEN =>
+            {
+                Ok(None)
+            }
+            Err(failure) => Err(failure.into()),
+        }
     })
     .await
 }

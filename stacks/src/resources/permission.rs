@@ -1,6 +1,8 @@
 //! A statement of a function's resource policy: lets exactly one route or authorizer of exactly this API invoke the
 //! alias.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use chat_functions::contract::Handler;
 use serde_json::{Value, json};
@@ -13,6 +15,9 @@ use crate::error::Error;
 use crate::names::Scope;
 use crate::observe::Found;
 use crate::resource::{Desired, Live, Outputs, Properties, Resource, Values};
+
+/// Before a permission that was in the way is looked at again; grows with each time.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// What statement ids of ours begin with.
 const PREFIX: &str = "chatctl-";
@@ -82,7 +87,7 @@ impl Resource for Permission {
     async fn converge(&self, cx: &Cx<'_>, live: Option<&Live>) -> Result<Values, Error> {
         let address = self.address();
         let mut live = live.cloned();
-        for _ in 0..5 {
+        for round in 0..5 {
             if cx.drifted(self, live.as_ref())?.is_empty() {
                 return Ok(Values::new());
             }
@@ -96,6 +101,13 @@ impl Resource for Permission {
                 return Ok(Values::new());
             }
             drop(held);
+            // What was removed a moment ago may still be there for the next call.
+            if round > 0 && !cx.pause(AGAIN * round).await {
+                return Err(Error::Stopped {
+                    resource: address,
+                    what: "waiting for a removal to be seen".to_owned(),
+                });
+            }
             live = observe(cx, self.handler.name())
                 .await?
                 .into_iter()

@@ -17,7 +17,7 @@ use super::{ownership, require_owned, tags_property};
 use crate::address::{Address, Kind};
 use crate::aws::Identity;
 use crate::call::{Cx, OrAbsent};
-use crate::error::Error;
+use crate::error::{AwsFailure, Error};
 use crate::names::Scope;
 use crate::observe::Found;
 use crate::policy::Statement;
@@ -117,7 +117,11 @@ impl Resource for Table {
         }
         // Both are calls of their own, after ACTIVE only: aws-facts, DynamoDB.
         if drift.contains(&"ttl") {
-            self.enable_ttl(cx).await?;
+            let other = alive.and_then(|live| live.properties.get("ttl")).and_then(Value::as_str);
+            match other {
+                Some(other) => self.end_ttl(cx, other).await?,
+                None => self.enable_ttl(cx).await?,
+            }
         }
         if drift.contains(&"pitr") {
             self.set_pitr(cx).await?;
@@ -174,9 +178,41 @@ impl Table {
     }
 
     async fn enable_ttl(&self, cx: &Cx<'_>) -> Result<(), Error> {
-        let specification =
-            TimeToLiveSpecification::builder().enabled(true).attribute_name(keys::TTL).build();
-        let specification = specification.map_err(|error| Error::bug(error.to_string()))?;
+        match self.set_ttl(cx, keys::TTL, true).await? {
+            Ok(()) => Ok(()),
+            // The answer of an earlier attempt was lost.
+            Err(refused) if refused.message.contains("already enabled") => Ok(()),
+            Err(refused) if is_too_soon(&refused) => {
+                cx.postpone(
+                    "TTL was changed less than an hour ago; until a deploy after that nothing expires",
+                );
+                Ok(())
+            }
+            Err(refused) => Err(refused.into()),
+        }
+    }
+
+    /// Takes TTL away from another attribute. DynamoDB takes one change an hour, and never from one attribute to another
+    /// at once: nothing that this run can do, and nothing that anything else has to wait for.
+    async fn end_ttl(&self, cx: &Cx<'_>, other: &str) -> Result<(), Error> {
+        match self.set_ttl(cx, other, false).await? {
+            Ok(()) => {}
+            Err(refused) if refused.message.contains("already disabled") || is_too_soon(&refused) => {}
+            Err(refused) => return Err(refused.into()),
+        }
+        cx.postpone(format!("TTL was on `{other}`, and takes an hour to be free; deploy again after that"));
+        Ok(())
+    }
+
+    /// What DynamoDB said against it is within the result.
+    async fn set_ttl(
+        &self,
+        cx: &Cx<'_>,
+        attribute: &str,
+        enabled: bool,
+    ) -> Result<Result<(), AwsFailure>, Error> {
+        let specification = TimeToLiveSpecification::builder().enabled(enabled).attribute_name(attribute);
+        let specification = specification.build().map_err(|error| Error::bug(error.to_string()))?;
         let result = cx
             .call(|| {
                 cx.aws
@@ -188,13 +224,8 @@ impl Table {
             })
             .await;
         match result {
-            Ok(_) => Ok(()),
-            // The answer of an earlier attempt was lost.
-            Err(failure)
-                if failure.is("ValidationException") && failure.message.contains("already enabled") =>
-            {
-                Ok(())
-            }
+            Ok(_) => Ok(Ok(())),
+            Err(failure) if failure.is("ValidationException") => Ok(Err(failure)),
             Err(failure) => Err(failure.into()),
         }
     }
@@ -214,6 +245,11 @@ impl Table {
         .await?;
         Ok(())
     }
+}
+
+/// Whether TTL was changed within the hour: aws-cdk#13720 has the message.
+fn is_too_soon(refused: &AwsFailure) -> bool {
+    refused.message.contains("modified multiple times within a fixed interval")
 }
 
 fn attribute(name: &str) -> Result<AttributeDefinition, Error> {
@@ -246,7 +282,17 @@ pub(super) async fn observe(cx: &Cx<'_>) -> Result<Found, Error> {
 
 async fn observe_table(cx: &Cx<'_>) -> Result<Option<Live>, Error> {
     let name = cx.scope.table();
-    let Some(table) = describe(cx, &name).await? else { return Ok(None) };
+    let Some(mut table) = describe(cx, &name).await? else { return Ok(None) };
+    match table.table_status {
+        // Until it is there, DynamoDB tells nothing but that it is coming: cloud-custodian#3361.
+        Some(TableStatus::Creating) => {
+            wait_until_active(cx, &name).await?;
+            let Some(created) = describe(cx, &name).await? else { return Ok(None) };
+            table = created;
+        }
+        Some(TableStatus::Deleting) => return Ok(Some(leaving(&table, name))),
+        _ => {}
+    }
     let arn = table.table_arn.clone().unwrap_or_default();
     let (ttl, backups, tags) = try_join3(
         cx.call(|| cx.aws.dynamodb.describe_time_to_live().table_name(&name).send()),
@@ -288,6 +334,17 @@ async fn observe_table(cx: &Cx<'_>) -> Result<Option<Live>, Error> {
     ]);
     let outputs = Values::from([("arn", arn), ("name", name.clone())]);
     Ok(Some(Live { id: name, properties, outputs, owned }))
+}
+
+/// A table that is being deleted. Its tags are told no more, and whose it was does not matter: whoever wants the name
+/// has to wait until it is gone.
+fn leaving(table: &TableDescription, name: String) -> Live {
+    let keys = table.key_schema().iter().map(|key| (key.attribute_name.as_str(), key.key_type.as_str()));
+    let properties =
+        Properties::from([("keys", key_property(keys)), ("status", json!(TableStatus::Deleting.as_str()))]);
+    let arn = table.table_arn.clone().unwrap_or_default();
+    let outputs = Values::from([("arn", arn), ("name", name.clone())]);
+    Live { id: name, properties, outputs, owned: true }
 }
 
 async fn describe(cx: &Cx<'_>, name: &str) -> Result<Option<TableDescription>, Error> {

@@ -70,7 +70,7 @@ impl Region {
         let parts: Vec<&str> = text.split('-').collect();
         let shaped = match parts.as_slice() {
             [area, middle @ .., number] => {
-                area.len() == 2
+                (2..=4).contains(&area.len())
                     && !middle.is_empty()
                     && std::iter::once(area)
                         .chain(middle)
