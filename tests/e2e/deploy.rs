@@ -94,6 +94,33 @@ async fn ttl_that_somebody_moved_comes_back_without_holding_up_the_rest() {
 }
 
 #[tokio::test]
+async fn a_role_that_was_made_anew_may_read_its_functions_settings() {
+    let chat = Chat::builder().start().await;
+    let iam = aws_sdk_iam::Client::new(&chat_tests::config(&chat.cloud().endpoint()));
+    for name in ["chat-local-connect", "chat-local-on_message"] {
+        let policy = iam.delete_role_policy().role_name(name).policy_name("chatctl");
+        policy.send().await.expect("by hand");
+        iam.delete_role().role_name(name).send().await.expect("by hand");
+    }
+    let plan = chat.plan(handlers::artifacts()).await;
+    let steps: Vec<String> =
+        plan.steps.iter().map(|step| format!("{} {}", step.action.name(), step.resource)).collect();
+    for step in ["create role/connect", "update function/connect", "update alias/connect"] {
+        assert!(steps.iter().any(|planned| planned == step), "no {step} in {steps:?}");
+    }
+    assert!(!steps.iter().any(|step| step.ends_with("/disconnect")), "{steps:?}");
+
+    chat.deploy(handlers::artifacts()).await;
+
+    let mut alice = chat.client("alice").await;
+    alice.join("r").await;
+    assert_eq!(alice.send("r", "hi").await.seq, 1);
+    let plan = chat.plan(handlers::artifacts()).await;
+    assert!(plan.is_empty(), "{plan:?}");
+    chat.stop().await;
+}
+
+#[tokio::test]
 async fn new_code_takes_over_without_dropping_a_connection() {
     let chat = Chat::builder().start().await;
     let [mut alice, mut bob] = chat.clients(["alice", "bob"]).await;

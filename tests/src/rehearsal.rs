@@ -233,6 +233,11 @@ fn state(observed: &Observed, endpoint: &str) -> BTreeMap<String, Value> {
     let mut names: Vec<(&str, String)> =
         numbered.map(|(address, live)| (live.id.as_str(), format!("<{address}>"))).collect();
     names.push((endpoint.trim_start_matches("http://"), "<endpoint>".to_owned()));
+    // A role has a name of ours, and an id besides.
+    let roles = observed.iter().filter(|(address, _)| address.kind == Kind::Role);
+    names.extend(
+        roles.filter_map(|(address, live)| Some((live.outputs.get("id")?.as_str(), format!("<{address}>")))),
+    );
     // Longer ids first: one may be part of another.
     names.sort_by_key(|(id, _)| std::cmp::Reverse(id.len()));
     let state = observed.iter().map(|(address, live)| {

@@ -44,7 +44,7 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// Attempts before the first connection, after which it is clear that there will be none.
 const FIRST_ATTEMPTS: u32 = 4;
-/// How long what was said last may take to go out.
+/// How long each of the last messages may take to go out.
 const LEAVE_WITHIN: Duration = Duration::from_secs(30);
 /// Messages that wait before more input is read.
 const OUTBOX: usize = 64;
@@ -200,11 +200,17 @@ impl<'a> Talk<'a> {
         self.interactive = screen.is_terminal();
         let steps = self.session.enter(room, Instant::now());
         self.do_all(steps, screen)?;
+        let mut sent = 0;
         loop {
             if self.leave_by.is_some() && self.session.is_idle() {
                 break;
             }
             let now = Instant::now();
+            // As long as messages go out, however slowly the stage lets them, there is hope for the others.
+            if self.leave_by.is_some() && sent != self.session.sent {
+                self.leave_by = Some(now + LEAVE_WITHIN);
+            }
+            sent = self.session.sent;
             if self.leave_by.is_some_and(|by| by <= now) {
                 self.unsaid = self.session.waiting() as u64;
                 break;
@@ -378,18 +384,24 @@ impl<'a> Talk<'a> {
                 }
                 Step::Show(event) => {
                     screen.show(self.context, &event, &self.session.user);
-                    // Whoever reads along can go elsewhere; a script cannot.
-                    if let Event::Refused { action, room: Some(room), code, message } = &event
-                        && action == "join"
-                        && !self.interactive
-                    {
-                        let message = format!("{room} could not be joined: {message} ({code})");
-                        return Err(CliError::refused("not_joined", message));
+                    if let Event::Refused { action, room, code, message } = &event {
+                        self.end_if_in_vain(action, room.as_deref(), &format!("{message} ({code})"))?;
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Who is not greeted can do nothing. Who may not join a room can go elsewhere, but a script cannot.
+    fn end_if_in_vain(&self, action: &str, room: Option<&str>, why: &str) -> Result<()> {
+        match (action, room) {
+            ("hello", _) => Err(CliError::refused("not_let_in", format!("the server does not greet: {why}"))),
+            ("join", Some(room)) if !self.interactive => {
+                Err(CliError::refused("not_joined", format!("{room} could not be joined: {why}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn send(&self, frame: &Value) {

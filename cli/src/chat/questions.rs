@@ -175,6 +175,11 @@ impl Session {
 
     /// Asks again what the last connection did not answer, and joins what was never entered.
     pub(super) fn resume_questions(&mut self, now: Instant, steps: &mut Vec<Step>) {
+        // A named room that has no beginning yet is no part of the hello: it has to be joined first.
+        self.pending.retain(|_, asked| match &asked.purpose {
+            Purpose::Begin(room) | Purpose::Mark(room) => room.starts_with('@'),
+            _ => true,
+        });
         for asked in self.pending.values_mut().filter(|asked| !matches!(asked.purpose, Purpose::Hello)) {
             asked.due = now + ANSWER_WITHIN;
             steps.push(Step::Send(asked.frame.clone()));

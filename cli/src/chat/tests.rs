@@ -217,6 +217,25 @@ fn a_lost_connection_loses_and_repeats_nothing() {
 }
 
 #[test]
+fn a_connection_that_is_lost_while_a_room_begins_joins_it_again() {
+    for backlog in [0, 20] {
+        let mut client = Client::new(backlog);
+        client.wish(|session, now| session.enter("r", now));
+        client.connect(json!([]));
+        client.answer("join", json!({ "type": "ack", "room": "r" }));
+        assert_eq!(client.actions().last(), Some(&"history"));
+        client.session.closed();
+        client.forget();
+        client.connect(json!([]));
+        assert_eq!(client.actions(), ["hello", "join"]);
+        client.answer("join", json!({ "type": "ack", "room": "r" }));
+        client.answer("history", batch([1], 1, false));
+        client.hear(&message(2));
+        assert_eq!(client.numbers().last(), Some(&2));
+    }
+}
+
+#[test]
 fn much_that_was_missed_is_fetched_and_too_much_is_passed_over() {
     let mut client = Client::in_room();
     client.session.closed();

@@ -252,7 +252,7 @@ async fn account(seen: &mut Seen<'_>, project: &Project, settings: &StageSetting
         Err(error) => {
             let error = CliError::from(error);
             let mend = error.help.clone().unwrap_or_default();
-            let mend = format!("{mend}; sign in with `aws sso login` or `aws configure`, or set AWS_PROFILE");
+            let mend = format!("{mend}; sign in with `aws login` or `aws sso login`, or set AWS_PROFILE");
             return seen.add(
                 Check::of_error("account", Verdict::Failed, &error).mend(mend.trim_start_matches("; ")),
             );

@@ -133,7 +133,7 @@ impl Run {
     ) -> Result<(), AwsError> {
         let Import { identifier, .. } = import.ok_or_else(|| invalid("nothing to import"))?;
         self.tells(id, known.name, "", "IMPORT_IN_PROGRESS", Some("Resource import started."));
-        let mut made = known.read(&self.caller, identifier).await?;
+        let made = known.read(&self.caller, identifier).await?;
         if self.service.belongs_to_another(&self.id, known.name, &made.physical_id) {
             return Err(invalid(format!("{} already belongs to another stack", made.physical_id)));
         }
@@ -145,10 +145,6 @@ impl Run {
             return Err(invalid(format!(
                 "The identifier {name} is {value}, but the template says otherwise"
             )));
-        }
-        if known.name == "AWS::IAM::Role" {
-            let path = properties.get("Path").and_then(|path| path.as_str()).unwrap_or("/");
-            made = types::role_made(&self.caller, &made.physical_id, path);
         }
         undo.made.push(id.to_owned());
         self.record(id, declared, properties, made, "IMPORT_COMPLETE");

@@ -206,6 +206,11 @@ impl Iam {
         self.role(arn.rsplit('/').next()?).filter(|role| role.arn(&self.account) == arn)
     }
 
+    /// The unique id of a role, which no other one of its name has.
+    pub(crate) fn role_id(&self, arn: &str) -> Option<String> {
+        self.role_by_arn(arn).map(|role| role.id.clone())
+    }
+
     /// Not held under the lock: what is decided with it may ask for more.
     fn role(&self, name: &str) -> Option<Arc<Role>> {
         self.read().roles.get(name).cloned()

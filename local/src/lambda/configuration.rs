@@ -157,6 +157,11 @@ pub(super) fn apply(
                 "The role defined for the function cannot be assumed by Lambda.",
             )
         })?;
+        // The grant on the key is made for a principal, and made anew only for another name:
+        // <https://repost.aws/knowledge-center/lambda-kmsaccessdeniedexception-errors>
+        if settings.role != role {
+            settings.grantee = cx.iam.role_id(&role);
+        }
         settings.role = role;
     }
     Ok(())

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::output::{self, Destination, Mark};
-use super::pool::{Due, Ending, Pool};
+use super::pool::{Due, Ending, Pool, Spec};
 use super::runtime_api;
 use crate::iam::SessionCredentials;
 
@@ -39,6 +39,15 @@ pub(super) fn start(pool: &Arc<Pool>, id: u64, wake: Arc<Notify>) {
             return;
         }
     };
+    let Spec { role, grantee, variables, .. } = &pool.spec;
+    if !variables.is_empty() && grantee.is_some() && pool.host.cx.iam.role_id(role) != *grantee {
+        let message =
+            "Lambda was unable to decrypt the environment variables because KMS access was denied. Please \
+                       check the function's KMS key settings."
+                .to_owned();
+        pool.gone(id, Ending::Failed { error_type: "KMSAccessDeniedException", message }, None);
+        return;
+    }
     let to = Arc::new(Destination {
         group: pool.spec.log_group.clone(),
         stream: stream_name(&pool.spec.version),

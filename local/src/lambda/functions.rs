@@ -109,6 +109,7 @@ impl Lambda {
         }
         let mut settings = Settings {
             role: String::new(),
+            grantee: None,
             handler: String::new(),
             runtime: String::new(),
             description: String::new(),

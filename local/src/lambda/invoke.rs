@@ -204,6 +204,7 @@ impl Lambda {
             version: version.version.clone(),
             handler: settings.handler.clone(),
             role: settings.role.clone(),
+            grantee: settings.grantee.clone(),
             timeout: Duration::from_secs(settings.timeout_s),
             memory_mb: settings.memory_mb,
             variables: settings.variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),

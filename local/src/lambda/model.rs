@@ -46,6 +46,9 @@ pub(super) struct Version {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Settings {
     pub(super) role: String,
+    /// Unique id of the role that may decrypt the environment: of the one that had this name when it was set.
+    #[serde(default)]
+    pub(super) grantee: Option<String>,
     pub(super) handler: String,
     pub(super) runtime: String,
     pub(super) description: String,

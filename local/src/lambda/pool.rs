@@ -30,6 +30,8 @@ pub(super) struct Spec {
     pub(super) version: String,
     pub(super) handler: String,
     pub(super) role: String,
+    /// Unique id of the role that may decrypt the variables.
+    pub(super) grantee: Option<String>,
     pub(super) timeout: Duration,
     pub(super) memory_mb: u64,
     pub(super) variables: Vec<(String, String)>,

@@ -38,6 +38,7 @@ fn invented_outputs(address: &Address, generation: u32) -> Values {
     match address.kind {
         Kind::Api => Values::from([("id", "api1".into()), ("endpoint", "wss://api1.example".into())]),
         Kind::Function => Values::from([("version", generation.to_string())]),
+        Kind::Role => Values::from([("id", format!("AROA{generation}"))]),
         Kind::Authorizer | Kind::Integration | Kind::Route | Kind::Deployment => {
             Values::from([("id", format!("{address}-{generation}"))])
         }

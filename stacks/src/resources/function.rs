@@ -86,12 +86,24 @@ impl Function {
     }
 
     fn role_arn(&self) -> String {
-        let Identity { partition, account, .. } = &self.identity;
-        format!("arn:{partition}:iam::{account}:role{}{}", self.scope.role_path(), self.name())
+        self.role_arn_of(self.handler)
     }
 
-    pub(crate) fn description(&self) -> String {
-        format!("{}: {}", self.scope.prefix(), self.handler)
+    fn role_arn_of(&self, handler: Handler) -> String {
+        let Identity { partition, account, .. } = &self.identity;
+        let name = self.scope.function(handler);
+        format!("arn:{partition}:iam::{account}:role{}{name}", self.scope.role_path())
+    }
+
+    /// It names the very role, so that another one of the same name shows as a difference, in what is published too.
+    pub(crate) fn description(&self, outputs: &Outputs) -> Option<String> {
+        let role = self.role_id(outputs)?;
+        Some(format!("{}: {}{FOR_ROLE}{role}", self.scope.prefix(), self.handler))
+    }
+
+    /// The unique id of the function's role.
+    fn role_id<'a>(&self, outputs: &'a Outputs) -> Option<&'a str> {
+        outputs.get(&role::address(self.handler.name()), "id")
     }
 
     pub(crate) fn environment(&self, outputs: &Outputs) -> Option<BTreeMap<&'static str, String>> {
@@ -131,6 +143,7 @@ impl Resource for Function {
             .with("memory_mb", self.memory_mb)
             .with("timeout_s", self.timeout_s)
             .with("role", self.role_arn())
+            .with_later(ROLE_ID, self.role_id(outputs))
             .with_later("environment", self.environment(outputs).map(|variables| json!(variables)))
             .with(UNDECLARED, Undeclared::none())
             .with("reserved_concurrency", Value::Null)
@@ -162,8 +175,11 @@ impl Resource for Function {
         let mut version = live.as_ref().and_then(|live| live.outputs.get("version").cloned());
         // Configuration, wait, code, wait: aws-facts, Lambda 2.
         let undeclared = drifted(&[UNDECLARED]);
-        let reconfigured =
-            undeclared || drifted(&["runtime", "handler", "memory_mb", "timeout_s", "role", "environment"]);
+        let reconfigured = undeclared
+            || drifted(&["runtime", "handler", "memory_mb", "timeout_s", "role", ROLE_ID, "environment"]);
+        if drifted(&[ROLE_ID]) && !drifted(&["role"]) {
+            self.renew_grant(cx).await?;
+        }
         if reconfigured {
             self.update_configuration(cx, undeclared).await?;
         }
@@ -185,6 +201,12 @@ impl Resource for Function {
         Ok(self.outputs(version.unwrap_or_default()))
     }
 }
+
+/// Stands before the role's id in a function's description.
+const FOR_ROLE: &str = ", for role ";
+
+/// The property that another role of the same name changes.
+const ROLE_ID: &str = "role_id";
 
 const WAITING_FOR_CODE: &str = "waiting until the handlers are built";
 
@@ -209,7 +231,7 @@ impl Function {
                     .lambda
                     .create_function()
                     .function_name(self.name())
-                    .description(self.description())
+                    .set_description(self.description(&cx.outputs))
                     .runtime(Runtime::Providedal2023)
                     .handler("bootstrap")
                     .architectures(Architecture::from(self.architecture))
@@ -234,6 +256,22 @@ impl Function {
         }
     }
 
+    /// Gives the function another role for a moment. Its environment is encrypted by a grant for the role that it had, and
+    /// one that was made anew is another principal, whatever its name: only a change of roles renews the grant
+    /// (<https://repost.aws/knowledge-center/lambda-kmsaccessdeniedexception-errors>). What serves is a version and keeps
+    /// its own.
+    async fn renew_grant(&self, cx: &Cx<'_>) -> Result<(), Error> {
+        let Some(other) = Handler::ALL.into_iter().find(|handler| *handler != self.handler) else {
+            return Ok(());
+        };
+        let role = self.role_arn_of(other);
+        cx.call(|| {
+            cx.aws.lambda.update_function_configuration().function_name(self.name()).role(&role).send()
+        })
+        .await?;
+        wait_until_ready(cx, &self.name(), None).await
+    }
+
     /// `reset`: also what is not declared goes back to its default, each in the way in which Lambda takes it back.
     async fn update_configuration(&self, cx: &Cx<'_>, reset: bool) -> Result<(), Error> {
         cx.call(|| {
@@ -242,6 +280,7 @@ impl Function {
                 .lambda
                 .update_function_configuration()
                 .function_name(self.name())
+                .set_description(self.description(&cx.outputs))
                 .runtime(Runtime::Providedal2023)
                 .handler("bootstrap")
                 .memory_size(i32::try_from(self.memory_mb).unwrap_or(i32::MAX))
@@ -422,6 +461,7 @@ fn comparable(name: &str, configuration: &FunctionConfiguration) -> Properties {
         configuration.environment.as_ref().and_then(|environment| environment.variables.as_ref());
     let environment: BTreeMap<&String, &String> = environment.into_iter().flatten().collect();
     let architecture = configuration.architectures().first().map_or("x86_64", Architecture::as_str);
+    let role_id = configuration.description().and_then(|text| Some(text.rsplit_once(FOR_ROLE)?.1));
     Properties::from([
         ("code_sha256", json!(configuration.code_sha256)),
         ("runtime", json!(configuration.runtime.as_ref().map(Runtime::as_str))),
@@ -430,6 +470,7 @@ fn comparable(name: &str, configuration: &FunctionConfiguration) -> Properties {
         ("memory_mb", json!(configuration.memory_size)),
         ("timeout_s", json!(configuration.timeout)),
         ("role", json!(configuration.role)),
+        (ROLE_ID, json!(role_id)),
         ("environment", json!(environment)),
         (UNDECLARED, undeclared(name, configuration)),
     ])

@@ -133,7 +133,8 @@ fn tags(scope: &Scope) -> Vec<Tag> {
 }
 
 fn outputs(role: Option<&Described>) -> Values {
-    role.map(|role| Values::from([("arn", role.arn.clone())])).unwrap_or_default()
+    role.map(|role| Values::from([("arn", role.arn.clone()), ("id", role.role_id.clone())]))
+        .unwrap_or_default()
 }
 
 /// The parts of the stack that have a role, by the stage's path.

@@ -59,8 +59,8 @@ impl Caller {
         json_of(&reply)
     }
 
-    /// IAM, whose answers are not needed.
-    pub(super) async fn iam(&self, action: &str, fields: &[(&str, &str)]) -> Result<(), AwsError> {
+    /// IAM. Returns its answer, which is XML.
+    pub(super) async fn iam(&self, action: &str, fields: &[(&str, &str)]) -> Result<String, AwsError> {
         let mut form = format!("Action={action}&Version=2010-05-08");
         for (name, value) in fields {
             form.push_str(&format!("&{name}="));
@@ -74,7 +74,7 @@ impl Caller {
             body: Bytes::from(form.clone()),
         })
         .await
-        .map(drop)
+        .map(|reply| String::from_utf8_lossy(&reply.body).into_owned())
     }
 
     /// Asks until the answer is final: a role may not be assumable yet, a function may still be changing.
@@ -107,10 +107,6 @@ impl Caller {
     pub(super) fn arn(&self, service: &str, resource: &str) -> String {
         let cx = &self.front.cx;
         format!("arn:aws:{service}:{}:{}:{resource}", cx.region, cx.account)
-    }
-
-    pub(super) fn global_arn(&self, service: &str, resource: &str) -> String {
-        format!("arn:aws:{service}::{}:{resource}", self.front.cx.account)
     }
 }
 

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 pub(super) use self::caller::Caller;
-pub(super) use self::roles::role_made;
 use super::model::Properties;
 use crate::error::AwsError;
 

@@ -25,8 +25,7 @@ pub(super) async fn create(caller: &Caller, kind: &str, properties: &Properties)
         ("AssumeRolePolicyDocument", &trust),
     ];
     fields.extend(tags.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    caller.iam("CreateRole", &fields).await?;
-    Ok(role_made(caller, role, path))
+    Ok(made(role, &caller.iam("CreateRole", &fields).await?))
 }
 
 pub(super) async fn update(
@@ -63,9 +62,9 @@ pub(super) async fn delete(caller: &Caller, kind: &str, existing: &Existing<'_>)
             ("RoleName", text(existing.properties, "RoleName")),
             ("PolicyName", text(existing.properties, "PolicyName")),
         ];
-        return caller.iam("DeleteRolePolicy", &fields).await;
+        return caller.iam("DeleteRolePolicy", &fields).await.map(drop);
     }
-    caller.iam("DeleteRole", &[("RoleName", existing.physical_id)]).await
+    caller.iam("DeleteRole", &[("RoleName", existing.physical_id)]).await.map(drop)
 }
 
 pub(super) async fn read(
@@ -79,14 +78,16 @@ pub(super) async fn read(
         caller.iam("GetRolePolicy", &[("RoleName", role), ("PolicyName", policy)]).await?;
         return Ok(Made::new(policy_id(policy, role), []));
     }
-    caller.iam("GetRole", &[("RoleName", role)]).await?;
-    // Its path is no part of the identifier: whoever imports it takes it from the template.
-    Ok(Made::new(role, []))
+    Ok(made(role, &caller.iam("GetRole", &[("RoleName", role)]).await?))
 }
 
-/// A role's ARN, which says its path.
-pub(in crate::cloudformation) fn role_made(caller: &Caller, role: &str, path: &str) -> Made {
-    Made::new(role, [("Arn", caller.global_arn("iam", &format!("role{path}{role}")))])
+/// A role, as IAM described it.
+fn made(role: &str, described: &str) -> Made {
+    let element = |name: &str| {
+        let (_, rest) = described.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once('<')?.0.to_owned())
+    };
+    Made::new(role, ["Arn", "RoleId"].map(|name| (name, element(name).unwrap_or_default())))
 }
 
 async fn put_policy(caller: &Caller, properties: &Properties) -> Result<(), AwsError> {
@@ -96,7 +97,7 @@ async fn put_policy(caller: &Caller, properties: &Properties) -> Result<(), AwsE
         ("PolicyName", text(properties, "PolicyName")),
         ("PolicyDocument", document.as_str()),
     ];
-    caller.iam("PutRolePolicy", &fields).await
+    caller.iam("PutRolePolicy", &fields).await.map(drop)
 }
 
 fn policy_id(policy: &str, role: &str) -> String {

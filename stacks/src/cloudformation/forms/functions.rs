@@ -33,7 +33,11 @@ const VERSIONED: [&str; 9] = [
 impl Form for Role {
     fn form(&self, _: &Synth<'_>) -> Declared {
         let id = logical_id(&self.address());
-        let outputs = [("name", reference::to(&id)), ("arn", reference::to_attribute(&id, "Arn"))];
+        let outputs = [
+            ("name", reference::to(&id)),
+            ("arn", reference::to_attribute(&id, "Arn")),
+            ("id", reference::to_attribute(&id, "RoleId")),
+        ];
         let name = self.scope.function(self.handler);
         Part::new(
             id,
@@ -77,7 +81,7 @@ impl Form for Function {
             "AWS::Lambda::Function",
             json!({
                 "FunctionName": self.name(),
-                "Description": self.description(),
+                "Description": self.description(synth.outputs()),
                 "Runtime": Runtime::Providedal2023.as_str(),
                 "Handler": "bootstrap",
                 "Architectures": [self.architecture],
