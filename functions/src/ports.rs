@@ -66,6 +66,9 @@ pub struct Stored {
     pub request: String,
 }
 
+/// Messages that are read before one is written: they give its number, tell repetitions, and limit the rate.
+pub const TAIL: usize = 20;
+
 /// A message without its words: what the next one has to know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recent {
@@ -74,6 +77,18 @@ pub struct Recent {
     pub mid: FrameId,
     pub ts: u64,
     pub request: String,
+}
+
+impl From<&Stored> for Recent {
+    fn from(message: &Stored) -> Self {
+        Self {
+            seq: message.seq,
+            user: message.user.clone(),
+            mid: message.mid.clone(),
+            ts: message.ts,
+            request: message.request.clone(),
+        }
+    }
 }
 
 /// Messages of a room in the order they were asked for.
@@ -164,16 +179,13 @@ pub trait Store {
     /// Query of the newest messages, newest first.
     fn tail(&self, room: &Room, most: usize, read: Read) -> impl Future<Output = StoreResult<Vec<Stored>>>;
 
-    /// The same without what was said, which may be most of what there is to read.
-    fn recent(&self, room: &Room, most: usize, read: Read) -> impl Future<Output = StoreResult<Vec<Recent>>>;
+    /// The newest [`TAIL`] of them, without what was said, which may be most of what there is to read. Of what was read
+    /// before, only the newest is read again.
+    fn recent(&self, room: &Room, read: Read) -> impl Future<Output = StoreResult<Vec<Recent>>>;
 
-    /// The subscriptions and the newest messages without what was said, newest first: one Query if it is known how many
-    /// they are. Otherwise, or if there are many, two at once; and if there are more than was known, both.
-    fn room(
-        &self,
-        room: &RoomName,
-        most: usize,
-    ) -> impl Future<Output = StoreResult<(Vec<Recipient>, Vec<Recent>)>>;
+    /// The subscriptions, and what `recent` gives: one Query if the room was read before; two at once if not, or if too
+    /// much has happened in it since.
+    fn room(&self, room: &RoomName) -> impl Future<Output = StoreResult<(Vec<Recipient>, Vec<Recent>)>>;
 
     /// Query of messages: oldest first if `range.after` is given, else newest first.
     fn messages(&self, room: &Room, range: History) -> impl Future<Output = StoreResult<Page>>;

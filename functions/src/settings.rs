@@ -3,6 +3,7 @@
 
 use crate::auth::{Keys, Mode, Origins};
 use crate::contract::env;
+use crate::ports::TAIL;
 
 /// Why a handler refuses to start.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -185,8 +186,8 @@ impl OnMessage {
             limits: Limits {
                 message_days: from.number(env::MESSAGE_DAYS, 36_500)?,
                 presence_max: from.number(env::PRESENCE_MAX, 10_000)?,
-                // The tail of a room is the window that is counted in, and it has 20 messages.
-                sends_per_10s: from.number(env::SENDS_PER_10S, 20)?,
+                // The tail of a room is the window that is counted in.
+                sends_per_10s: from.number(env::SENDS_PER_10S, TAIL)?,
                 rooms_per_connection: from.number(env::ROOMS_PER_CONNECTION, 10_000)?,
             },
         })

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use chat_local::{Fault, Rule};
-use chat_tests::{Chat, Hail, until};
+use chat_tests::{Chat, Client, Hail, until};
 use serde_json::json;
 
 /// Calls of the handlers by operation since the last look.
@@ -146,15 +147,27 @@ async fn a_send_to_a_large_room_costs_an_invocation_more_for_each_batch() {
     chat.stop().await;
 }
 
+/// A message that another process stored.
+async fn stored_elsewhere(chat: &Chat, room: &str, seq: u64, mid: &str) {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let attributes = [
+        ("u", text("alice")),
+        ("mid", text(mid)),
+        ("t", AttributeValue::N("1".to_owned())),
+        ("r", text("elsewhere")),
+        ("body", AttributeValue::M([("text".to_owned(), text("hi"))].into())),
+    ];
+    chat.account.put_item(&chat.table(), &format!("R#{room}"), &format!("M#{seq:012}"), &attributes).await;
+}
+
 #[tokio::test]
-async fn a_room_that_has_grown_is_read_whole_and_its_size_learned_anew() {
+async fn of_a_room_that_is_known_only_what_has_come_since_is_read() {
     let chat =
         Chat::builder().without_presence().cloud(|cloud| cloud.lambda.max_environments = 1).start().await;
     let mut alice = chat.client("alice").await;
     alice.join("r").await;
-    for n in 1..=25 {
-        alice.send_as(&format!("m{n}"), "r", "hi").await;
-    }
+    assert_eq!(alice.send("r", "the first").await.seq, 1);
+
     let mut crowd = Vec::new();
     for n in 0..12 {
         let mut client = chat.client(&format!("crowd{n}")).await;
@@ -162,21 +175,52 @@ async fn a_room_that_has_grown_is_read_whole_and_its_size_learned_anew() {
         crowd.push(client);
     }
     spent(&chat);
-    for (queries, message) in [(2, "to more than were known"), (1, "to as many as are known")] {
-        alice.send("r", message).await;
-        assert_eq!(
-            spent(&chat),
-            cost([("Query", queries), ("PutItem", 1), ("PostToConnection", 13)]),
-            "{message}"
-        );
-        for client in &mut crowd {
-            client.fence().await;
-            let heard =
-                client.received().into_iter().filter(|frame| frame["body"]["text"] == message).count();
-            assert_eq!(heard, 1, "{} and the message {message}", client.user);
-        }
-        spent(&chat);
+    let queries = async |alice: &mut Client, id: &str| {
+        let sent = alice.send_as(id, "r", "hi").await;
+        (sent.seq, sent.dup, spent(&chat).remove("Query").unwrap_or_default())
+    };
+    assert_eq!(queries(&mut alice, "m2").await, (2, false, 1), "who has come is found on the way");
+    for client in &mut crowd {
+        client.fence().await;
+        let heard = client.received().into_iter().filter(|frame| frame["mid"] == "m2").count();
+        assert_eq!(heard, 1, "{}", client.user);
     }
+    spent(&chat);
+
+    for seq in 3..=21 {
+        stored_elsewhere(&chat, "r", seq, &format!("m{seq}")).await;
+    }
+    assert_eq!(queries(&mut alice, "m22").await, (22, false, 1), "what was said meanwhile, too");
+    assert_eq!(queries(&mut alice, "m3").await, (3, true, 1), "and it is known");
+    assert_eq!(queries(&mut alice, "m22").await, (22, true, 1), "as is what the process stored itself");
+
+    for seq in 23..=60 {
+        stored_elsewhere(&chat, "r", seq, &format!("m{seq}")).await;
+    }
+    assert_eq!(
+        queries(&mut alice, "m61").await,
+        (61, false, 3),
+        "if much more was said, the room is read anew"
+    );
+    assert_eq!(queries(&mut alice, "m60").await, (60, true, 1));
+
+    for seq in 1..=61 {
+        chat.account.delete_item(&chat.table(), "R#r", &format!("M#{seq:012}")).await;
+    }
+    assert_eq!(
+        queries(&mut alice, "m61").await,
+        (1, false, 3),
+        "after everything has expired it begins anew"
+    );
+    assert_eq!(queries(&mut alice, "m2").await, (2, false, 1));
+
+    chat.haunt("r", 100, 0).await;
+    assert_eq!(
+        queries(&mut alice, "m3").await,
+        (3, false, 3),
+        "as is one that has grown far beyond what it was"
+    );
+    assert_eq!(queries(&mut alice, "m4").await, (4, false, 1));
     chat.stop().await;
 }
 

@@ -15,7 +15,8 @@ pub(super) type Item = HashMap<String, AttributeValue>;
 pub(super) const CONNECTION: &str = "C#";
 pub(super) const SUBSCRIPTION: &str = "S#";
 pub(super) const MESSAGE: &str = "M#";
-/// Behind every subscription, and before whatever comes next.
+/// Behind every message, and behind every subscription, and before whatever comes next.
+pub(super) const PAST_MESSAGES: &str = "M$";
 pub(super) const PAST_SUBSCRIPTIONS: &str = "S$";
 /// Under a user, `M#` is a membership; that of a room of two goes on with `@`, which begins no other room.
 pub(super) const DIRECT_MEMBERSHIP: &str = "M#@";

@@ -2,6 +2,7 @@
 
 mod failure;
 mod items;
+mod known;
 mod room;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use aws_smithy_http_client::{Builder as HttpBuilder, tls};
 use failure::failure;
 use futures_util::try_join;
 use items::{Item, Key, number, string, strings};
+use known::Known;
 
 use crate::ids::{ConnectionId, DeviceId, Pair, Room, RoomName, SEQ_MAX, UserId};
 use crate::ports::{
@@ -40,7 +42,7 @@ const BATCH_PAUSE: Duration = Duration::from_millis(20);
 pub struct Table {
     client: Client,
     name: String,
-    sizes: room::Sizes,
+    known: Known,
 }
 
 impl Table {
@@ -84,7 +86,7 @@ impl Table {
             Some(url) => config.endpoint_url(url),
             None => config,
         };
-        Ok(Self { client: Client::from_conf(config.build()), name, sizes: room::Sizes::default() })
+        Ok(Self { client: Client::from_conf(config.build()), name, known: Known::default() })
     }
 
     /// A Query of one partition's items whose sort key starts with `prefix`.
@@ -304,30 +306,25 @@ impl Store for Table {
         self.all(query.consistent_read(read == Read::Strong), Some(most), items::stored).await
     }
 
-    async fn recent(&self, room: &Room, most: usize, read: Read) -> StoreResult<Vec<Recent>> {
-        let query = self.query(items::room_partition(room), items::MESSAGE).scan_index_forward(false);
-        let query = query.consistent_read(read == Read::Strong).projection_expression(items::RECENT);
-        self.all(query, Some(most), items::recent).await
+    async fn recent(&self, room: &Room, read: Read) -> StoreResult<Vec<Recent>> {
+        self.tail_of(room, read).await
     }
 
-    async fn room(&self, room: &RoomName, most: usize) -> StoreResult<(Vec<Recipient>, Vec<Recent>)> {
-        let (subscribers, messages) = self.at_once(room, most).await?;
-        let named = Room::Named(room.clone());
-        let subscribers = async {
-            match subscribers {
-                Some(all) => Ok(all),
-                None => self.subscribers(room, Read::Eventual, None).await,
+    async fn room(&self, name: &RoomName) -> StoreResult<(Vec<Recipient>, Vec<Recent>)> {
+        let room = Room::Named(name.clone());
+        let news = match self.known.of(&room) {
+            Some((newest, Some(size))) if room::fits(size) => self.news(name, newest, size).await?,
+            _ => Err(Read::Eventual),
+        };
+        let (subscribers, tail) = match news {
+            Ok(found) => found,
+            Err(whole) => {
+                let subscribers = self.subscribers(name, Read::Eventual, None);
+                try_join!(subscribers, self.whole_tail(&room, whole))?
             }
         };
-        let messages = async {
-            match messages {
-                Some(all) => Ok(all),
-                None => self.recent(&named, most, Read::Eventual).await,
-            }
-        };
-        let found = try_join!(subscribers, messages)?;
-        self.sizes.remember(room, found.0.len());
-        Ok(found)
+        self.known.count(&room, subscribers.len());
+        Ok((subscribers, tail))
     }
 
     async fn messages(&self, room: &Room, range: History) -> StoreResult<Page> {
@@ -351,7 +348,10 @@ impl Store for Table {
         let call = call.set_item(Some(items::message(room, message)));
         let outcome = call.condition_expression("attribute_not_exists(PK)").send().await;
         match outcome {
-            Ok(_) => Ok(Appended::Stored),
+            Ok(_) => {
+                self.known.append(room, message);
+                Ok(Appended::Stored)
+            }
             Err(why) => match why.as_service_error() {
                 Some(error) if error.is_conditional_check_failed_exception() => Ok(Appended::Taken),
                 _ => Err(failure("PutItem", &why)),

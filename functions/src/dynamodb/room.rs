@@ -1,98 +1,101 @@
-//! A room's subscriptions and its newest messages by one Query.
+//! A room's newest messages, and its subscriptions with them, by one Query.
 //!
-//! They lie in one partition, the subscriptions behind the messages: read backwards, first come all subscriptions and then
-//! the messages, newest first. How many items that are has to be known beforehand, since whatever is read past them is
-//! paid for; this process remembers how many subscriptions it found the last time.
+//! They lie in one partition, the subscriptions behind the messages. So one range begins with the newest message that this
+//! process knows, goes on with those that have come since, and ends with all subscriptions.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use aws_sdk_dynamodb::operation::query::QueryOutput;
 
 use super::{Table, failure, items};
-use crate::ids::RoomName;
-use crate::ports::{Recent, Recipient, StoreResult};
+use crate::ids::{Room, RoomName, Seq};
+use crate::ports::{Read, Recent, Recipient, StoreResult, TAIL};
 
-/// Rooms that are remembered.
-const ROOMS: usize = 1_000;
-/// Subscriptions up to which it is worth it. Whoever posts to more than this does not wait for a Query.
-const SUBSCRIPTIONS: usize = 200;
+/// The newest known message, and those that may have come since. Of a room in which more was said, the last [`TAIL`]
+/// messages are less to read.
+const NEWS: usize = 1 + TAIL;
+/// Subscriptions up to which one Query reads both. Of many more it would need several pages, one after the other.
+const SUBSCRIPTIONS: usize = 1_000;
 
-/// How many subscriptions rooms had when they were last read.
-#[derive(Debug, Default)]
-pub(super) struct Sizes(RefCell<HashMap<RoomName, usize>>);
+/// Why a room has to be read whole, as the way to do it.
+type Whole = Read;
 
-impl Sizes {
-    fn of(&self, room: &RoomName) -> Option<usize> {
-        self.0.borrow().get(room).copied()
-    }
-
-    pub(super) fn remember(&self, room: &RoomName, size: usize) {
-        let mut sizes = self.0.borrow_mut();
-        if let Some(known) = sizes.get_mut(room) {
-            *known = size;
-            return;
-        }
-        if sizes.len() >= ROOMS {
-            // Which rooms are lively changes anyway, and a room that is forgotten costs one Query more.
-            sizes.clear();
-        }
-        sizes.insert(room.clone(), size);
-    }
-}
-
-/// Room for those who have come since. If nobody has, so many messages are read in vain.
-fn slack(size: usize) -> usize {
-    1 + size / 32
+/// How many subscriptions there may be meanwhile in a room that had `size`. Where there are not so many, more messages
+/// have room; where there are more, all that was read is read again.
+fn grown(size: usize) -> usize {
+    size + size / 4 + 8
 }
 
 impl Table {
-    /// The subscriptions, and the `most` newest messages: each if one Query brings all of them, as far as is known.
-    pub(super) async fn at_once(
+    /// The subscriptions and the newest messages of a room that is known: what has come since is read. Otherwise, how the
+    /// room has to be read.
+    pub(super) async fn news(
         &self,
-        room: &RoomName,
-        most: usize,
-    ) -> StoreResult<(Option<Vec<Recipient>>, Option<Vec<Recent>>)> {
-        let Some(size) = self.sizes.of(room).filter(|size| *size <= SUBSCRIPTIONS) else {
-            return Ok((None, None));
-        };
-        let limit = size + slack(size) + most;
-        let (from, to) = (items::MESSAGE.to_owned(), items::PAST_SUBSCRIPTIONS.to_owned());
-        let query = self
-            .query_between(items::room_partition(room), from, to)
-            .projection_expression(items::SUBSCRIBER_AND_RECENT)
-            .scan_index_forward(false)
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
-        let page = query.send().await.map_err(|why| failure("Query", &why))?;
-        let (mut subscribers, mut messages) = (Vec::with_capacity(size), Vec::with_capacity(most));
+        name: &RoomName,
+        newest: Option<Seq>,
+        size: usize,
+    ) -> StoreResult<Result<(Vec<Recipient>, Vec<Recent>), Whole>> {
+        let room = Room::Named(name.clone());
+        let limit = NEWS + grown(size);
+        let page = self.since(&room, newest, items::PAST_SUBSCRIPTIONS, limit, Read::Eventual).await?;
+        if !is_all(&page) {
+            return Ok(Err(Read::Eventual));
+        }
+        let (mut subscribers, mut news) = (Vec::with_capacity(size), Vec::new());
         for item in page.items() {
             if items::is_subscription(item) {
                 subscribers.push(items::subscriber(item)?);
-            } else if messages.len() < most {
-                messages.push(items::recent(item)?);
+            } else {
+                news.push(items::recent(item)?);
             }
         }
-        let ended = page.last_evaluated_key.is_none_or(|key| key.is_empty());
-        // A message only comes after all subscriptions.
-        let all_subscribers = ended || !messages.is_empty();
-        let all_messages = ended || messages.len() == most;
-        Ok((all_subscribers.then_some(subscribers), all_messages.then_some(messages)))
+        Ok(self.known.extend(&room, news).map(|tail| (subscribers, tail)).ok_or(Read::Strong))
+    }
+
+    /// The newest messages, newest first: if the room is known, only what has come since is read.
+    pub(super) async fn tail_of(&self, room: &Room, read: Read) -> StoreResult<Vec<Recent>> {
+        let Some((newest, _)) = self.known.of(room) else { return self.whole_tail(room, read).await };
+        let page = self.since(room, newest, items::PAST_MESSAGES, NEWS, read).await?;
+        if !is_all(&page) {
+            return self.whole_tail(room, read).await;
+        }
+        let news = page.items().iter().map(items::recent).collect::<StoreResult<_>>()?;
+        match self.known.extend(room, news) {
+            Some(tail) => Ok(tail),
+            None => self.whole_tail(room, Read::Strong).await,
+        }
+    }
+
+    /// The same of a room that is not known.
+    pub(super) async fn whole_tail(&self, room: &Room, read: Read) -> StoreResult<Vec<Recent>> {
+        let query = self.query(items::room_partition(room), items::MESSAGE).scan_index_forward(false);
+        let query = query.consistent_read(read == Read::Strong).projection_expression(items::RECENT);
+        let tail = self.all(query, Some(TAIL), items::recent).await?;
+        self.known.learn(room, &tail);
+        Ok(tail)
+    }
+
+    /// What sorts from a message on, itself included, and before `to`.
+    async fn since(
+        &self,
+        room: &Room,
+        newest: Option<Seq>,
+        to: &str,
+        limit: usize,
+        read: Read,
+    ) -> StoreResult<QueryOutput> {
+        let from = items::message_sort(newest.map_or(0, Seq::get));
+        let query = self.query_between(items::room_partition(room), from, to.to_owned());
+        let query = query.consistent_read(read == Read::Strong);
+        let query = query.projection_expression(items::SUBSCRIBER_AND_RECENT);
+        let query = query.limit(i32::try_from(limit).unwrap_or(i32::MAX));
+        query.send().await.map_err(|why| failure("Query", &why))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Whether one Query may be enough for a room that had so many subscriptions.
+pub(super) fn fits(size: usize) -> bool {
+    size <= SUBSCRIPTIONS
+}
 
-    #[test]
-    fn the_last_size_counts_and_memory_is_bounded() {
-        let sizes = Sizes::default();
-        let room = |n: usize| RoomName::parse(&format!("r{n}")).unwrap();
-        assert_eq!(sizes.of(&room(0)), None);
-        for n in 0..ROOMS {
-            sizes.remember(&room(n), n);
-        }
-        sizes.remember(&room(0), 7);
-        assert_eq!((sizes.of(&room(0)), sizes.of(&room(ROOMS - 1))), (Some(7), Some(ROOMS - 1)));
-        sizes.remember(&room(ROOMS), 1);
-        assert_eq!((sizes.of(&room(0)), sizes.of(&room(ROOMS))), (None, Some(1)));
-    }
+fn is_all(page: &QueryOutput) -> bool {
+    page.last_evaluated_key().is_none_or(std::collections::HashMap::is_empty)
 }

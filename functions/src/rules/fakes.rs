@@ -13,7 +13,7 @@ use crate::chat::{Caller, Chat, Invocation};
 use crate::ids::{ConnectionId, DeviceId, Pair, Room, RoomName, UserId};
 use crate::ports::{
     Appended, Connection, Deliveries, Gateway, Noted, Page, Read, Recent, Recipient, Removal, Store,
-    StoreError, StoreResult, Stored,
+    StoreError, StoreResult, Stored, TAIL,
 };
 use crate::protocol::History;
 use crate::settings::Limits;
@@ -160,16 +160,14 @@ impl Store for Memory {
         Ok(messages)
     }
 
-    async fn recent(&self, room: &Room, most: usize, read: Read) -> StoreResult<Vec<Recent>> {
-        let tail = self.tail(room, most, read).await?;
-        let recent = |Stored { seq, user, mid, ts, request, .. }| Recent { seq, user, mid, ts, request };
-        Ok(tail.into_iter().map(recent).collect())
+    async fn recent(&self, room: &Room, read: Read) -> StoreResult<Vec<Recent>> {
+        Ok(self.tail(room, TAIL, read).await?.iter().map(Recent::from).collect())
     }
 
-    async fn room(&self, room: &RoomName, most: usize) -> StoreResult<(Vec<Recipient>, Vec<Recent>)> {
+    async fn room(&self, room: &RoomName) -> StoreResult<(Vec<Recipient>, Vec<Recent>)> {
         let named = Room::Named(room.clone());
         let subscribers = self.subscribers(room, Read::Eventual, None).await?;
-        Ok((subscribers, self.recent(&named, most, Read::Eventual).await?))
+        Ok((subscribers, self.recent(&named, Read::Eventual).await?))
     }
 
     async fn messages(&self, room: &Room, range: History) -> StoreResult<Page> {

@@ -1,11 +1,10 @@
 //! `hello`: the first frame of a connection. Puts it back into its rooms and brings what was missed there.
 
 use super::history::Batch;
-use super::send::TAIL;
 use super::{each, one_of};
 use crate::chat::{Answer, Caller, Chat, Failure};
 use crate::ids::{DeviceId, FrameId, Room, RoomName};
-use crate::ports::{Gateway, Page, Read, Store};
+use crate::ports::{Gateway, Page, Read, Store, TAIL};
 use crate::protocol::{
     BATCH_MAX, Code, DIRECT_MAX, FRAME_MAX_BYTES, HEARTBEAT_S, Head, History, Presence, Refused, Resume,
     ServerFrame, VERSION,

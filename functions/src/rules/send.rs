@@ -11,8 +11,6 @@ use crate::ids::{FrameId, Pair, Room, RoomName, Seq, UserId};
 use crate::ports::{Appended, Gateway, Read, Recent, Recipient, Store, StoreResult, Stored};
 use crate::protocol::{Code, Refusal, ServerFrame, Target};
 
-/// Messages that are read before one is written: they give the number, tell repetitions, and limit the rate.
-pub(super) const TAIL: usize = 20;
 /// Lost races after which the sender is asked to come back. Each race has a winner, so this many others got through.
 const RACES: u32 = 40;
 /// Longest pause between races, in milliseconds.
@@ -72,14 +70,14 @@ impl<S: Store, G: Gateway> Chat<S, G> {
     ) -> Result<(Vec<Recipient>, Vec<Recent>), Failure> {
         let (mut audience, tail) = match room {
             Room::Named(name) => {
-                let (found, tail) = self.store.room(name, TAIL).await?;
+                let (found, tail) = self.store.room(name).await?;
                 let found = self.with_caller(caller, name, present(found, caller.now_s())).await?;
                 (found.ok_or_else(not_in_room)?, tail)
             }
             Room::Direct(pair) => {
                 one_of(pair, caller)?;
                 let [low, high] = pair.both();
-                let tail = self.store.recent(room, TAIL, Read::Eventual);
+                let tail = self.store.recent(room, Read::Eventual);
                 let (mut low, high, tail) =
                     try_join!(self.store.connections(low), self.store.connections(high), tail)?;
                 low.extend(high);
@@ -141,7 +139,7 @@ impl<S: Store, G: Gateway> Chat<S, G> {
                 Appended::Stored => return Ok(Kept::Now),
                 Appended::Taken => {
                     tokio::time::sleep(std::time::Duration::from_millis(pause_ms(race))).await;
-                    tail = self.store.recent(room, TAIL, Read::Strong).await?;
+                    tail = self.store.recent(room, Read::Strong).await?;
                 }
             }
         }
