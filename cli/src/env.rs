@@ -28,6 +28,9 @@ pub(crate) const STATE_DIR: &str = "CHATCTL_STATE_DIR";
 /// Cargo itself, as `cargo run` sets it. Default: `cargo` from the search path.
 pub(crate) const CARGO: &str = "CARGO";
 
+/// Where cargo puts what it builds. Default: `target/` beside the sources.
+pub(crate) const CARGO_TARGET_DIR: &str = "CARGO_TARGET_DIR";
+
 /// What GitHub Actions says of the run: <https://docs.github.com/actions/reference/variables-reference>.
 pub(crate) const GITHUB_SERVER: &str = "GITHUB_SERVER_URL";
 pub(crate) const GITHUB_REPOSITORY: &str = "GITHUB_REPOSITORY";

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use chat_functions::contract::Handler;
+use chat_stacks::settings::Profile;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -18,10 +19,13 @@ use crate::toolchain::Toolchain;
 
 const PACKAGE: &str = "chat-functions";
 
+/// Which file is which function.
+pub(crate) type Binaries = BTreeMap<Handler, PathBuf>;
+
 /// What a build produced.
 #[derive(Debug)]
 pub(crate) struct Built {
-    pub(crate) binaries: BTreeMap<Handler, PathBuf>,
+    pub(crate) binaries: Binaries,
     pub(crate) took: Duration,
     /// Crates that were not up to date.
     pub(crate) compiled: usize,
@@ -118,6 +122,18 @@ pub(crate) fn find(directory: &Path) -> Result<Built> {
     Ok(Built { binaries, took: Duration::ZERO, compiled: 0, warnings: String::new() })
 }
 
+/// Where cargo has put the handlers the last time, unless its settings name another place.
+pub(crate) fn last(sources: &Path, toolchain: &Toolchain, profile: Profile) -> Binaries {
+    let target = env::read(env::CARGO_TARGET_DIR).unwrap_or_else(|| "target".to_owned());
+    let mut directory = sources.join(target);
+    if let Toolchain::Zigbuild { target } = toolchain {
+        directory.push(target);
+    }
+    directory.push(profile.directory());
+    let binary = |handler: Handler| (handler, directory.join(handler.name()));
+    Handler::ALL.into_iter().map(binary).filter(|(_, path)| path.is_file()).collect()
+}
+
 fn cargo(project: &Project, toolchain: &Toolchain, profile: &str, color: bool) -> Result<Command> {
     let mut command = Command::new(env::read(env::CARGO).unwrap_or_else(|| "cargo".to_owned()));
     let format = if color { "json-diagnostic-rendered-ansi" } else { "json" };
@@ -142,7 +158,7 @@ fn cargo(project: &Project, toolchain: &Toolchain, profile: &str, color: bool) -
 /// What cargo reported on its standard output.
 #[derive(Debug, Default)]
 struct Messages {
-    binaries: BTreeMap<Handler, PathBuf>,
+    binaries: Binaries,
     compiled: usize,
     /// Everything was built.
     finished: bool,
@@ -265,6 +281,20 @@ mod tests {
             std::fs::write(directory.path().join(handler.name()), "ELF").unwrap();
         }
         assert_eq!(find(directory.path()).unwrap().binaries.len(), Handler::ALL.len());
+    }
+
+    #[test]
+    fn what_cargo_built_last_is_where_it_puts_its_profiles() {
+        let sources = tempfile::tempdir().unwrap();
+        let last = |toolchain, profile| last(sources.path(), &toolchain, profile);
+        assert!(last(Toolchain::Cargo, Profile::Dev).is_empty());
+        let debug = sources.path().join("target/debug");
+        std::fs::create_dir_all(&debug).unwrap();
+        std::fs::write(debug.join("connect"), "ELF").unwrap();
+        let found = last(Toolchain::Cargo, Profile::Dev);
+        assert_eq!(found, BTreeMap::from([(Handler::Connect, debug.join("connect"))]));
+        assert!(last(Toolchain::Cargo, Profile::Lambda).is_empty());
+        assert!(last(Toolchain::Zigbuild { target: "t" }, Profile::Dev).is_empty());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::env;
 use crate::error::{CliError, Result};
 use crate::exit_codes::ExitCode;
-use crate::handlers::{self, Built};
+use crate::handlers::{self, Binaries, Built};
 use crate::output::Mode;
 use crate::project::Project;
 use crate::token::{Claims, SigningKey};
@@ -103,7 +103,7 @@ impl Stage {
 
     /// Builds and packs the handlers.
     pub(crate) async fn artifacts(&self, context: &Context) -> Result<Artifacts> {
-        pack(&self.project, &self.settings, &build(context, &self.project, &self.settings).await?).await
+        artifacts(context, &self.project, &self.settings).await
     }
 
     /// Builds and packs the handlers while the account is observed, and compares.
@@ -260,15 +260,38 @@ fn check(settings: &StageSettings, built: &Built) -> Result<()> {
     Ok(())
 }
 
+/// Builds and packs the handlers. What was built last is packed while cargo looks at the sources: mostly it finds nothing
+/// to do, and then they are packed already.
+pub(crate) async fn artifacts(
+    context: &Context,
+    project: &Project,
+    settings: &StageSettings,
+) -> Result<Artifacts> {
+    let ahead = async {
+        if context.global.handlers.is_none()
+            && let (Ok(sources), Ok(toolchain)) = (project.sources(), Toolchain::of(settings))
+        {
+            // Only a guess: what fails here is said when it counts.
+            let _ =
+                pack(project, settings, &handlers::last(sources, &toolchain, settings.build_profile)).await;
+        }
+    };
+    let (built, ()) = tokio::join!(build(context, project, settings), ahead);
+    pack(project, settings, &built?.binaries).await
+}
+
 /// Packs the handlers, each on a thread of its own.
-pub(crate) async fn pack(project: &Project, settings: &StageSettings, built: &Built) -> Result<Artifacts> {
+pub(crate) async fn pack(
+    project: &Project,
+    settings: &StageSettings,
+    binaries: &Binaries,
+) -> Result<Artifacts> {
     let cache = project.state_dir()?.join("artifacts");
     let effort = match settings.endpoint {
         Endpoint::Local => Effort::Quick,
         Endpoint::Aws | Endpoint::Url(_) => Effort::Small,
     };
-    let jobs: Vec<_> = built
-        .binaries
+    let jobs: Vec<_> = binaries
         .iter()
         .map(|(handler, path)| {
             let (handler, path, cache) = (*handler, path.clone(), cache.clone());

@@ -248,8 +248,7 @@ impl Session<'_> {
     /// The short way for code that changed: nothing else is looked at.
     async fn cut_over(&mut self) -> Result<()> {
         let started = Instant::now();
-        let built = stage::build(self.context, self.project, &self.stage.settings).await?;
-        let artifacts = stage::pack(self.project, &self.stage.settings, &built).await?;
+        let artifacts = stage::artifacts(self.context, self.project, &self.stage.settings).await?;
         let functions = again_if_overtaken(self.context, LOCK_PATIENCE, async |wait| {
             let verify = crate::args::Verify::default();
             Ok(self.stage.cut_over(self.context, VERB, wait, &artifacts, verify, false).await?.functions)
@@ -304,9 +303,7 @@ impl Session<'_> {
 
 fn begin_build<'a>(context: &'a Context, project: &'a Project, settings: &StageSettings) -> Build<'a> {
     let settings = settings.clone();
-    Build::begin(async move {
-        stage::pack(project, &settings, &stage::build(context, project, &settings).await?).await
-    })
+    Build::begin(async move { stage::artifacts(context, project, &settings).await })
 }
 
 /// Opens the page where there is a desktop. Whoever has none reads the address.

@@ -46,7 +46,7 @@ pub(crate) async fn run(context: &Context) -> Result<ExitCode> {
     let project = context.project()?;
     let settings = stage::read_names(context, &project)?;
     let built = stage::build(context, &project, &settings).await?;
-    let artifacts = stage::pack(&project, &settings, &built).await?;
+    let artifacts = stage::pack(&project, &settings, &built.binaries).await?;
     let needs = |binary: &std::path::Path| -> Option<Version> {
         // A handler for another system than Linux has no such needs.
         Program::read(&std::fs::read(binary).ok()?).ok()?.needs

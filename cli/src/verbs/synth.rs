@@ -40,8 +40,7 @@ impl fmt::Display for Report {
 pub(crate) async fn run(context: &Context, args: &args::Synth) -> Result<ExitCode> {
     let project = context.project()?;
     let settings = stage::read(context, &project)?;
-    let built = stage::build(context, &project, &settings).await?;
-    let artifacts = stage::pack(&project, &settings, &built).await?;
+    let artifacts = stage::artifacts(context, &project, &settings).await?;
     let template = cloudformation::synth(&settings, &artifacts)?;
     if let Some(folder) = &args.artifacts {
         write_artifacts(folder, &artifacts)?;

@@ -330,4 +330,12 @@ impl Profile {
             Self::Lambda => "lambda",
         }
     }
+
+    /// Where cargo puts what is built with it, below its target directory.
+    pub const fn directory(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release | Self::Lambda => self.name(),
+        }
+    }
 }
