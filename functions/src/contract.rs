@@ -139,6 +139,10 @@ pub mod env {
     ];
 }
 
+/// What `connect` logs as the message of a line when it lets somebody not in: whoever looks for it knows that it was
+/// asked.
+pub const REFUSED: &str = "refused";
+
 /// Names of the table's key attributes and of its TTL attribute.
 pub mod table {
     pub const PARTITION_KEY: &str = "PK";
