@@ -13,20 +13,30 @@ pub struct Partition {
     pub name: &'static str,
     /// What its endpoints end with.
     pub domain: &'static str,
+    /// Where its IAM is, whatever region one works in.
+    pub iam_region: &'static str,
 }
 
 impl Partition {
-    /// That of a region, by its name. Source: `partitions.json` in botocore.
+    /// That of a region, by its name. Source: `partitions.json` in botocore, and for IAM the endpoints of its SDK.
     pub fn of(region: &str) -> Self {
-        const COMMERCIAL: Partition = Partition { regions: "", name: "aws", domain: "amazonaws.com" };
+        const fn known(
+            regions: &'static str,
+            name: &'static str,
+            domain: &'static str,
+            iam_region: &'static str,
+        ) -> Partition {
+            Partition { regions, name, domain, iam_region }
+        }
+        const COMMERCIAL: Partition = known("", "aws", "amazonaws.com", "us-east-1");
         const OTHERS: [Partition; 7] = [
-            Partition { regions: "cn-", name: "aws-cn", domain: "amazonaws.com.cn" },
-            Partition { regions: "us-gov-", name: "aws-us-gov", domain: "amazonaws.com" },
-            Partition { regions: "eusc-", name: "aws-eusc", domain: "amazonaws.eu" },
-            Partition { regions: "us-iso-", name: "aws-iso", domain: "c2s.ic.gov" },
-            Partition { regions: "us-isob-", name: "aws-iso-b", domain: "sc2s.sgov.gov" },
-            Partition { regions: "eu-isoe-", name: "aws-iso-e", domain: "cloud.adc-e.uk" },
-            Partition { regions: "us-isof-", name: "aws-iso-f", domain: "csp.hci.ic.gov" },
+            known("cn-", "aws-cn", "amazonaws.com.cn", "cn-north-1"),
+            known("us-gov-", "aws-us-gov", "amazonaws.com", "us-gov-west-1"),
+            known("eusc-", "aws-eusc", "amazonaws.eu", "eusc-de-east-1"),
+            known("us-iso-", "aws-iso", "c2s.ic.gov", "us-iso-east-1"),
+            known("us-isob-", "aws-iso-b", "sc2s.sgov.gov", "us-isob-east-1"),
+            known("eu-isoe-", "aws-iso-e", "cloud.adc-e.uk", "eu-isoe-west-1"),
+            known("us-isof-", "aws-iso-f", "csp.hci.ic.gov", "us-isof-south-1"),
         ];
         OTHERS.into_iter().find(|other| region.starts_with(other.regions)).unwrap_or(COMMERCIAL)
     }
@@ -138,6 +148,10 @@ pub mod env {
         TLS_ROOTS,
     ];
 }
+
+/// What `connect` logs as the message of a line when it lets somebody not in: whoever looks for it knows that it was
+/// asked.
+pub const REFUSED: &str = "refused";
 
 /// Names of the table's key attributes and of its TTL attribute.
 pub mod table {

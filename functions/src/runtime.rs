@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::auth::{authorization, identify};
 use crate::chat::{Caller, Chat, Invocation};
+use crate::contract::REFUSED;
 use crate::dynamodb::Table;
 use crate::event::{Closed, Event, Response, Upgrade};
 use crate::log::{self, Level};
@@ -42,7 +43,7 @@ pub fn connect() -> ExitCode {
                 let answer = if let Some(arn) = upgrade.to_authorize() {
                     let outcome = identify(&upgrade, &settings.mode, &settings.origins, now_ms() / 1000);
                     if let Err(why) = &outcome {
-                        log::line(Level::Warn, request_id, "refused", &[("why", why.to_string().into())]);
+                        log::line(Level::Warn, request_id, REFUSED, &[("why", why.to_string().into())]);
                     }
                     serde_json::to_value(authorization(outcome, arn))
                 } else {

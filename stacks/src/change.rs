@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chat_functions::contract::Handler;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,7 +18,7 @@ use crate::ledger::{Ledger, Outcome, Pointers, Record, Ticket};
 use crate::names::Scope;
 use crate::observe::{Observed, observe, observe_outline};
 use crate::pointers::{Move, moves, point};
-use crate::socket::{Caller, Pass};
+use crate::socket::Caller;
 use crate::verify::{Age, Fault, matching_logs, verify, was_asked};
 
 /// How long a run that lost its lock tries to give it back.
@@ -207,17 +208,13 @@ pub async fn verify_change(
 ) -> Result<(), Error> {
     let since_ms = ledger.now_ms() - LOGS_FROM_MS;
     let age = if record.before.is_empty() { Age::New } else { Age::Served };
-    let looking = async {
-        let caller = &verification.caller;
-        let mut seen = verify(url, caller, age).await?;
-        if caller.pass == Pass::Nothing {
-            seen.push_str(match was_asked(ledger.aws(), ledger.scope(), since_ms).await {
-                true => "; it was the function connect that was asked, so API, stage, authorizer and function work",
-                false => "; the log of connect does not show yet that it was asked",
-            });
-        }
-        Ok(seen)
+    let after = record.after.as_ref();
+    let connect = after.and_then(|after| after.versions.get(Handler::Connect.name())).cloned();
+    let asked = async || match &connect {
+        Some(version) => was_asked(ledger.aws(), ledger.scope(), version, since_ms).await,
+        None => false,
     };
+    let looking = verify(url, &verification.caller, age, asked);
     let saw = match look(url, looking, events, cancel).await? {
         Ok(seen) => {
             record.verified = Some(seen);

@@ -63,6 +63,11 @@ impl LogLine {
             .iter()
             .any(|start| self.message.starts_with(start))
     }
+
+    /// The version of the function that wrote it: Lambda calls a stream `YYYY/MM/DD/[version]` and an id.
+    pub(crate) fn version(&self) -> Option<&str> {
+        Some(self.stream.split_once('[')?.1.split_once(']')?.0)
+    }
 }
 
 /// Looks lines up, oldest first. A function that never ran has none.

@@ -115,5 +115,7 @@ pub async fn observe_outline(aws: &Aws, scope: &Scope) -> Result<Observed, Error
 async fn observe_in(aws: &Aws, scope: &Scope, detail: Detail) -> Result<Observed, Error> {
     let found =
         alone(aws, scope, None, async |cx| try_join_all(resources::observers(cx, detail)).await).await?;
-    Ok(found.into_iter().flatten().collect())
+    let mut observed: Observed = found.into_iter().flatten().collect();
+    resources::function::presume_roles(&mut observed.0);
+    Ok(observed)
 }

@@ -3,7 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use aws_sdk_iam::types::{ContextEntry, ContextKeyTypeEnum, PolicyEvaluationDecisionType};
+use aws_sdk_iam::types::{
+    ContextEntry, ContextKeyTypeEnum, EvaluationResult, PermissionsBoundaryDecisionDetail,
+    PolicyEvaluationDecisionType,
+};
+use chat_functions::contract::Partition;
 use futures_util::future::try_join_all;
 
 use crate::address::Kind;
@@ -37,8 +41,8 @@ pub enum Answer {
     Told {
         /// What is not allowed of all that deploys may need.
         missing: BTreeSet<Missing>,
-        /// What IAM calls denied without knowing all that the decision depends on: a condition on something that it was
-        /// not told, or a policy of the organization, which it does not simulate faithfully (aws-sdk#102).
+        /// What IAM calls denied without knowing all that the decision may depend on: a condition on something that it
+        /// was not told, or a policy of the organization, which it does not simulate faithfully (aws-sdk#102).
         unclear: BTreeSet<Missing>,
     },
     /// It could not be asked, and why.
@@ -100,7 +104,11 @@ async fn answer(cx: &Cx<'_>) -> Answer {
         }
     };
     let questions = permissions::questions(cx.scope, identity, &changing());
-    let asked = questions.iter().map(|question| ask_one(cx, &source, &identity.region, question));
+    let conditions: BTreeSet<&Condition> =
+        questions.iter().filter_map(|question| question.condition.as_ref()).collect();
+    let asked = questions
+        .iter()
+        .map(|question| ask_one(cx, &source, question, context(question, &conditions, &identity.region)));
     match try_join_all(asked).await {
         Ok(denied) => {
             let (unclear, missing): (Vec<_>, Vec<_>) =
@@ -133,30 +141,50 @@ async fn principal(cx: &Cx<'_>, arn: &str) -> Option<String> {
 }
 
 /// A right that IAM says is not there, and whether it can know.
+#[derive(Debug, PartialEq, Eq)]
 struct Denied {
     right: Missing,
     unclear: bool,
 }
 
-async fn ask_one(
-    cx: &Cx<'_>,
-    source: &str,
-    region: &str,
-    question: &Question,
-) -> Result<Vec<Denied>, AwsFailure> {
+/// All that is known here of the requests: IAM names every key of the principal's policies that it was not told, also
+/// of statements about something else (boto3#3111), so that one key less would make every denial look unclear.
+fn context(question: &Question, conditions: &BTreeSet<&Condition>, region: &str) -> Vec<ContextEntry> {
     let entry = |key: &str, kind: ContextKeyTypeEnum, value: &str| {
         let entry = ContextEntry::builder().context_key_name(key).context_key_type(kind);
         entry.context_key_values(value).build()
     };
-    // Many organizations have conditions on it, and IAM does not fill it in: openshift/installer#1322.
-    let mut context = vec![entry("aws:RequestedRegion", ContextKeyTypeEnum::String, region)];
-    context.extend(question.condition.as_ref().map(|condition| {
+    let known = conditions.iter().map(|condition| {
         let kind = match condition {
             Condition::PassedTo(_) => ContextKeyTypeEnum::String,
             Condition::LeadingKey(_) => ContextKeyTypeEnum::StringList,
         };
         entry(condition.key(), kind, condition.value())
-    }));
+    });
+    // Many organizations have conditions on the region, and IAM does not fill it in: openshift/installer#1322.
+    let region = requested_region(question, region);
+    let region = region.map(|region| entry("aws:RequestedRegion", ContextKeyTypeEnum::String, region));
+    known.chain(region).collect()
+}
+
+/// The region that a request goes to. A role is passed by a request to another service, and no source tells whose
+/// region counts then.
+fn requested_region<'a>(question: &Question, region: &'a str) -> Option<&'a str> {
+    match &question.condition {
+        Some(Condition::PassedTo(_)) => None,
+        _ if question.actions.iter().all(|action| action.starts_with("iam:")) => {
+            Some(Partition::of(region).iam_region)
+        }
+        _ => Some(region),
+    }
+}
+
+async fn ask_one(
+    cx: &Cx<'_>,
+    source: &str,
+    question: &Question,
+    context: Vec<ContextEntry>,
+) -> Result<Vec<Denied>, AwsFailure> {
     let mut denied = Vec::new();
     let mut marker: Option<String> = None;
     loop {
@@ -175,23 +203,48 @@ async fn ask_one(
                     .send()
             })
             .await?;
-        for result in page.evaluation_results() {
-            if result.eval_decision != PolicyEvaluationDecisionType::Allowed {
-                let resource =
-                    result.eval_resource_name.clone().unwrap_or_else(|| question.resources.join(", "));
-                let right = Missing { action: result.eval_action_name.clone(), resource };
-                let by_organization = result
-                    .organizations_decision_detail()
-                    .is_some_and(|detail| !detail.allowed_by_organizations());
-                let unclear = by_organization || !result.missing_context_values().is_empty();
-                denied.push(Denied { right, unclear });
-            }
-        }
+        denied.extend(page.evaluation_results().iter().flat_map(|result| denials(question, result)));
         marker = page.marker.filter(|marker| page.is_truncated && !marker.is_empty());
         if marker.is_none() {
             return Ok(denied);
         }
     }
+}
+
+/// What of an answer is denied: resource by resource where it says so, and otherwise the whole.
+fn denials(question: &Question, result: &EvaluationResult) -> Vec<Denied> {
+    let by_organization =
+        result.organizations_decision_detail().is_some_and(|detail| !detail.allowed_by_organizations());
+    // Its keys are not among the missing ones.
+    let by_boundary = |detail: Option<&PermissionsBoundaryDecisionDetail>| {
+        detail.is_some_and(|detail| !detail.allowed_by_permissions_boundary())
+    };
+    let unclear = by_organization
+        || by_boundary(result.permissions_boundary_decision_detail())
+        || !result.missing_context_values().is_empty();
+    let denied = |resource: String, unclear: bool| Denied {
+        right: Missing { action: result.eval_action_name.clone(), resource },
+        unclear,
+    };
+    let is_denied =
+        |decision: &PolicyEvaluationDecisionType| *decision != PolicyEvaluationDecisionType::Allowed;
+    if !result.resource_specific_results().is_empty() {
+        let each = result.resource_specific_results().iter();
+        let of_one = each.filter(|one| is_denied(one.eval_resource_decision())).map(|one| {
+            let unclear = unclear
+                || by_boundary(one.permissions_boundary_decision_detail())
+                || !one.missing_context_values().is_empty();
+            denied(one.eval_resource_name().to_owned(), unclear)
+        });
+        return of_one.collect();
+    }
+    if !is_denied(result.eval_decision()) {
+        return Vec::new();
+    }
+    // It may be the pattern of all such ARNs, which says nothing.
+    let named =
+        result.eval_resource_name().filter(|name| question.resources.iter().any(|asked| asked == name));
+    vec![denied(named.map_or_else(|| question.resources.join(", "), str::to_owned), unclear)]
 }
 
 /// Every change takes the lock and is written down.
@@ -280,53 +333,4 @@ fn changes(kind: Kind, action: Action) -> &'static [&'static str] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_change_is_asked_about_and_nothing_else() {
-        let reads = ["Get", "List", "Describe", "Filter", "Query", "GET"];
-        let all = permissions::actions();
-        let written: BTreeSet<&str> = all
-            .into_iter()
-            .filter(|action| {
-                !reads.iter().any(|read| action.split(':').nth(1).is_some_and(|a| a.starts_with(read)))
-            })
-            .collect();
-        assert_eq!(changing(), written);
-    }
-
-    #[test]
-    fn a_plan_is_refused_for_what_it_needs_and_no_more() {
-        let missing = |action: &str| Missing { action: action.to_owned(), resource: "r".to_owned() };
-        let answer = Answer::Told {
-            missing: [missing("iam:CreateRole"), missing("logs:DeleteLogGroup")].into(),
-            unclear: [missing("iam:TagRole"), missing("lambda:CreateFunction")].into(),
-        };
-        let step = |kind, action| crate::plan::Step {
-            resource: crate::address::Address::new(kind, "x"),
-            action,
-            id: None,
-            changes: Vec::new(),
-            drift: false,
-            after: Vec::new(),
-            deleted_with: None,
-            live: None,
-        };
-        let plan = |steps| Plan {
-            scope: Scope {
-                app: crate::names::AppName::parse("chat").unwrap(),
-                stage: crate::names::StageName::parse("dev").unwrap(),
-            },
-            steps,
-            unchanged: Vec::new(),
-            outputs: crate::resource::Outputs::default(),
-        };
-        assert!(answer.check(&plan(vec![step(Kind::Function, Action::Update)])).is_ok());
-        let doubtful = answer.unclear(&plan(vec![step(Kind::Function, Action::Create)]));
-        assert_eq!(doubtful, [missing("lambda:CreateFunction")]);
-        let refused = answer.check(&plan(vec![step(Kind::Role, Action::Create)])).unwrap_err().to_string();
-        assert!(refused.contains("iam:CreateRole on r") && !refused.contains("logs:"), "{refused}");
-        assert!(Answer::Skipped("why".into()).check(&plan(vec![step(Kind::Role, Action::Create)])).is_ok());
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
 //! Whether a deployed chat answers: a client like any other connects, says hello, waits for its welcome and leaves. It
-//! joins no room, so nobody is told and nothing of it stays.
+//! joins no room, so nobody is told and nothing of it stays. Without a token it has to be refused, and the log of
+//! `connect` has to show by whom.
 
 use std::time::Duration;
 
-use chat_functions::contract::Handler;
+use chat_functions::contract::{Handler, REFUSED};
 use futures_util::{SinkExt, StreamExt};
 use rand::RngExt;
 use serde_json::{Value, json};
@@ -65,42 +66,64 @@ pub enum Age {
     Served,
 }
 
-/// Connects to `url` and greets, again for a while if that fails. Says what was seen.
+/// Connects to `url` and greets, again for a while if that fails, or if a client without a token was refused and
+/// `was_asked` finds no sign that it was the function that did so. Says what was seen.
 ///
 /// # Errors
 /// What was seen last.
-pub async fn verify(url: &str, caller: &Caller, age: Age) -> Result<String, Fault> {
+pub async fn verify(
+    url: &str,
+    caller: &Caller,
+    age: Age,
+    was_asked: impl AsyncFn() -> bool,
+) -> Result<String, Fault> {
     let started = Instant::now();
     let mut pause = PAUSE;
     loop {
-        let fault = match attempt(url, caller).await {
-            Ok(seen) => return Ok(seen),
-            Err(fault) => fault,
+        let outcome = match attempt(url, caller).await {
+            Ok(Seen::Welcome(seen)) => return Ok(seen),
+            Ok(Seen::Refusal(seen)) if was_asked().await => {
+                return Ok(format!(
+                    "{seen}; it was the function connect that was asked, so API, stage, authorizer and function work"
+                ));
+            }
+            Ok(Seen::Refusal(seen)) => {
+                Ok(format!("{seen}; the log of connect does not show yet that it was asked"))
+            }
+            Err(fault) => Err(fault),
         };
-        let patience = match (fault.unreachable, age) {
-            (true, _) => UNREACHABLE_FOR,
-            (false, Age::New) => WRONG_FOR_IF_NEW,
-            (false, Age::Served) => WRONG_FOR,
+        let patience = match (&outcome, age) {
+            (Err(Fault { unreachable: true, .. }), _) => UNREACHABLE_FOR,
+            (_, Age::New) => WRONG_FOR_IF_NEW,
+            (_, Age::Served) => WRONG_FOR,
         };
         if started.elapsed() + pause > patience {
-            return Err(fault);
+            return outcome;
         }
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
-async fn attempt(url: &str, caller: &Caller) -> Result<String, Fault> {
+/// What is as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Seen {
+    Welcome(String),
+    /// Somebody refused a client without a token, perhaps the gateway by itself.
+    Refusal(String),
+}
+
+async fn attempt(url: &str, caller: &Caller) -> Result<Seen, Fault> {
     let started = Instant::now();
     let dialled = within("the connection", async { Ok(dial(url, caller).await) }).await?;
     let mut socket = match (dialled, &caller.pass) {
         (Ok(socket), _) => socket,
         // 401 where the function says so, 403 where its policy denies.
         (Err(NoSocket::Refused { status: status @ (401 | 403), .. }), Pass::Nothing) => {
-            return Ok(format!(
+            return Ok(Seen::Refusal(format!(
                 "a client without a token was refused ({status}); a welcome was not tried, since the stage's signing \
                  key is not here"
-            ));
+            )));
         }
         (Err(NoSocket::Unreachable(why)), _) => return Err(Fault::unreachable(why)),
         (Err(why), _) => return Err(Fault::wrong(why.to_string())),
@@ -118,7 +141,8 @@ async fn attempt(url: &str, caller: &Caller) -> Result<String, Fault> {
     })
     .await;
     let user = welcome?;
-    Ok(format!("connected, said hello and was welcomed as {user} after {} ms", started.elapsed().as_millis()))
+    let waited = started.elapsed().as_millis();
+    Ok(Seen::Welcome(format!("connected, said hello and was welcomed as {user} after {waited} ms")))
 }
 
 /// Says hello and returns the user that is welcomed.
@@ -159,12 +183,15 @@ async fn within<T>(what: &str, work: impl Future<Output = Result<T, Fault>>) -> 
     timeout(STEP, work).await.map_err(late)?
 }
 
-/// Whether the function that lets clients in was asked since `since_ms`: a gateway may refuse without asking.
-pub(crate) async fn was_asked(aws: &Aws, scope: &Scope, since_ms: i64) -> bool {
-    let query = LogQuery { functions: vec![Handler::Connect], since_ms, pattern: None, limit: Some(1) };
+/// Whether `version` of the function that lets clients in says that it refused one since `since_ms`: a gateway may
+/// refuse without asking, and the version before may still be asked by others.
+pub(crate) async fn was_asked(aws: &Aws, scope: &Scope, version: &str, since_ms: i64) -> bool {
+    let pattern = Some(REFUSED.to_owned());
+    let query = LogQuery { functions: vec![Handler::Connect], since_ms, pattern, limit: None };
     let started = Instant::now();
     loop {
-        if logs::query(aws, scope, &query).await.is_ok_and(|lines| !lines.is_empty()) {
+        let lines = logs::query(aws, scope, &query).await.unwrap_or_default();
+        if lines.iter().any(|line| is_refusal_by(line, version)) {
             return true;
         }
         if started.elapsed() > LOGS_WITHIN {
@@ -172,6 +199,11 @@ pub(crate) async fn was_asked(aws: &Aws, scope: &Scope, since_ms: i64) -> bool {
         }
         sleep(PAUSE * 2).await;
     }
+}
+
+fn is_refusal_by(line: &LogLine, version: &str) -> bool {
+    let said: Value = serde_json::from_str(&line.message).unwrap_or_default();
+    line.version() == Some(version) && said["message"] == REFUSED
 }
 
 /// What the functions logged since `since_ms`: the newest lines, oldest first, without those that only say that a function
@@ -195,6 +227,9 @@ pub(crate) async fn matching_logs(aws: &Aws, scope: &Scope, since_ms: i64) -> Ve
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio_tungstenite::accept_hdr_async;
     use tokio_tungstenite::tungstenite::handshake::server::{Request as Asked, Response};
@@ -235,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn a_welcome_is_what_is_wanted_and_the_client_leaves_in_order() {
         let (url, told) = server(r#"{"type":"welcome","id":"chatctl-verify","user":"x"}"#).await;
-        let seen = attempt(&url, &named()).await.unwrap();
+        let seen = verify(&url, &named(), Age::Served, async || false).await.unwrap();
         assert!(seen.contains("welcomed as x"), "{seen}");
         let told = told.await.unwrap();
         assert!(told[0].contains(r#""action":"hello""#), "{told:?}");
@@ -257,5 +292,54 @@ mod tests {
         drop(listener);
         let fault = attempt(&url, &named()).await.unwrap_err();
         assert!(fault.unreachable && fault.saw.contains("cannot be reached"), "{fault:?}");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_tried_again_until_the_function_is_seen_to_have_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/dev", listener.local_addr().unwrap());
+        let refusing = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await;
+                let forbidden = "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                stream.write_all(forbidden.as_bytes()).await.unwrap();
+            }
+        });
+        let nobody = Caller { pass: Pass::Nothing, ..named() };
+        let looks = AtomicUsize::new(0);
+        let asked_at_last = async || looks.fetch_add(1, Ordering::Relaxed) == 1;
+
+        let seen = verify(&url, &nobody, Age::Served, asked_at_last).await.unwrap();
+
+        assert!(seen.contains("refused (403)") && seen.contains("connect that was asked"), "{seen}");
+        assert_eq!(looks.load(Ordering::Relaxed), 2);
+        refusing.abort();
+    }
+
+    #[test]
+    fn only_a_refusal_by_the_version_itself_shows_that_it_was_asked() {
+        let line = |stream: &str, message: &str| LogLine {
+            ts_ms: 0,
+            function: "connect",
+            stream: stream.to_owned(),
+            message: message.to_owned(),
+            event_id: String::new(),
+        };
+        let refused = r#"{"level":"WARN","requestId":"r","message":"refused","why":"no token"}"#;
+        assert!(is_refusal_by(&line("2026/01/31/[7]0af1", refused), "7"));
+        for (stream, message) in [
+            ("2026/01/31/[6]0af1", refused),
+            ("2026/01/31/[17]0af1", refused),
+            ("2026/01/31/[$LATEST]0af1", refused),
+            ("2026/01/31/[7]0af1", "START RequestId: r Version: 7"),
+            ("2026/01/31/[7]0af1", r#"{"message":"connected","user":"refused"}"#),
+            (
+                "2026/01/31/[7]0af1",
+                r#"{"level":"ERROR","message":"the handler cannot run","why":"it refused"}"#,
+            ),
+        ] {
+            assert!(!is_refusal_by(&line(stream, message), "7"), "{stream} {message}");
+        }
     }
 }

@@ -165,6 +165,11 @@ fn a_first_deploy_that_does_not_answer_says_that_there_is_nothing_to_go_back_to(
     assert!(chatctl.data(&["deploy", "--yes"])["verified"].is_string());
 }
 
+/// What the log of `connect` shows.
+async fn asked() -> bool {
+    true
+}
+
 #[tokio::test]
 async fn a_verification_leaves_nothing_behind() {
     let chat = Chat::builder().start().await;
@@ -173,7 +178,7 @@ async fn a_verification_leaves_nothing_behind() {
     let before = chat.account.items(&chat.table()).await;
 
     let caller = Caller { user: new_user(), pass: Pass::Name, origin: None };
-    let seen = verify(chat.url(), &caller, Age::Served).await.expect("the chat answers");
+    let seen = verify(chat.url(), &caller, Age::Served, asked).await.expect("the chat answers");
 
     assert!(seen.contains(&caller.user), "{seen}");
     until("its connection is forgotten", async || chat.account.items(&chat.table()).await == before).await;
@@ -188,13 +193,15 @@ async fn where_tokens_are_wanted_it_is_verified_as_far_as_there_is_a_key() {
     let caller = |pass| Caller { user: "chatctl-verify-1".into(), pass, origin: None };
 
     let token = chat.signer.sign(&claims("chatctl-verify-1", 60));
-    let seen =
-        verify(chat.url(), &caller(Pass::Token(token)), Age::Served).await.expect("a good token is welcome");
+    let seen = verify(chat.url(), &caller(Pass::Token(token)), Age::Served, asked)
+        .await
+        .expect("a good token is welcome");
     assert!(seen.contains("welcomed as chatctl-verify-1"), "{seen}");
-    let seen =
-        verify(chat.url(), &caller(Pass::Nothing), Age::Served).await.expect("a refusal is what is wanted");
+    let seen = verify(chat.url(), &caller(Pass::Nothing), Age::Served, asked)
+        .await
+        .expect("a refusal is what is wanted");
     assert!(seen.contains("was refused") && seen.contains("welcome was not tried"), "{seen}");
-    let fault = verify(chat.url(), &caller(Pass::Token("a.b.c".into())), Age::Served)
+    let fault = verify(chat.url(), &caller(Pass::Token("a.b.c".into())), Age::Served, asked)
         .await
         .expect_err("a bad token is not");
     assert!(fault.saw.contains("403"), "{fault:?}");
@@ -204,7 +211,7 @@ async fn where_tokens_are_wanted_it_is_verified_as_far_as_there_is_a_key() {
     let open = Chat::builder().start().await;
     let url = format!("{}?user=somebody", open.url());
     let fault =
-        verify(&url, &caller(Pass::Nothing), Age::Served).await.expect_err("nobody asked for a token");
+        verify(&url, &caller(Pass::Nothing), Age::Served, asked).await.expect_err("nobody asked for a token");
     assert!(fault.saw.contains("let in without a token"), "{fault:?}");
     open.stop().await;
 }
