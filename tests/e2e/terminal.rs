@@ -169,6 +169,10 @@ fn who_wants_in_where_tokens_are_wanted_needs_one() {
     assert_eq!(run(&[]), (4, "token_needed".to_owned()));
     let token = signer.sign(&claims("alice", 60));
     assert_eq!(run(&["--token", &token]), (0, "none".to_owned()));
+    let (code, lines) = chatctl.lines(&["chat", "@bob", "--token", &token]);
+    assert_eq!((code, &lines[lines.len() - 1]["data"]["user"]), (0, &json!("alice")), "{lines:?}");
+    let bobs = signer.sign(&claims("bob", 60));
+    assert_eq!(run(&["--token", &bobs]), (2, "not_your_token".to_owned()));
     let mut narrow = claims("alice", 60);
     narrow["rooms"] = json!(["ops"]);
     let narrow = signer.sign(&narrow);

@@ -29,6 +29,7 @@ use crate::exit_codes::ExitCode;
 use crate::ids::is_id;
 use crate::output::Mode;
 use crate::stage::Stage;
+use crate::token;
 use crate::verbs::deploy::status_of;
 use command::{Command, HELP, room_of};
 use link::{Link, News};
@@ -63,7 +64,7 @@ impl fmt::Display for Report {
 }
 
 pub(crate) async fn run(context: &Context, args: &args::Chat) -> Result<ExitCode> {
-    let user = user(args)?;
+    let user = user(args.user.as_deref(), args.token.as_deref(), env::read(env::LOGIN))?;
     let room = room_of(&args.room, &user).map_err(|why| CliError::usage("invalid_room", why))?;
     let opening = async {
         let stage = Stage::open(context, args.cloud.port).await?;
@@ -101,13 +102,20 @@ pub(crate) async fn run(context: &Context, args: &args::Chat) -> Result<ExitCode
     Ok(ExitCode::Ok)
 }
 
-/// Who one is in the chat.
-fn user(args: &args::Chat) -> Result<String> {
-    let help = "ids are 1 to 64 characters of A-Z a-z 0-9 _ . : -";
-    match &args.user {
-        Some(user) if is_id(user) => Ok(user.clone()),
-        Some(user) => Err(CliError::usage("invalid_id", format!("--user {user:?} is not an id")).help(help)),
-        None => env::read(env::LOGIN).filter(|login| is_id(login)).ok_or_else(|| {
+/// Who one is in the chat: whom the token names, or `named`, or who has logged in here.
+fn user(named: Option<&str>, token: Option<&str>, login: Option<String>) -> Result<String> {
+    if let Some(user) = named.filter(|user| !is_id(user)) {
+        return Err(CliError::usage("invalid_id", format!("--user {user:?} is not an id"))
+            .help("ids are 1 to 64 characters of A-Z a-z 0-9 _ . : -"));
+    }
+    match (named, token.and_then(token::subject).filter(|subject| is_id(subject))) {
+        (Some(user), Some(subject)) if user != subject => {
+            Err(CliError::usage("not_your_token", format!("the token is {subject}'s, not {user}'s"))
+                .help(format!("leave out --user, or have one signed: chatctl token --user {user}")))
+        }
+        (_, Some(subject)) => Ok(subject),
+        (Some(user), None) => Ok(user.to_owned()),
+        (None, None) => login.filter(|login| is_id(login)).ok_or_else(|| {
             CliError::usage("no_user", "nobody says who you are").help("name yourself: --user alice")
         }),
     }

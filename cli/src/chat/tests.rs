@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::session::{Event, Presence, Session, Step};
+use super::user;
 
 /// A client, its clock, and everything that it has said and shown.
 struct Client {
@@ -470,6 +471,28 @@ fn whatever_comes_does_no_harm() {
     }
     client.hear(&message(3));
     assert_eq!(client.numbers(), [3]);
+}
+
+/// Unsigned, with these claims: {"sub":"bob"}, {"sub":"not an id"}.
+const BOB: &str = "e30.eyJzdWIiOiJib2IifQ.x";
+const NOBODY: &str = "e30.eyJzdWIiOiJub3QgYW4gaWQifQ.x";
+
+#[test]
+fn one_is_whom_the_token_names() {
+    let login = || Some("login".to_owned());
+    for (named, token, who) in [
+        (None, None, "login"),
+        (None, Some(BOB), "bob"),
+        (Some("bob"), Some(BOB), "bob"),
+        (Some("alice"), None, "alice"),
+        // What these are worth is for the stage to say.
+        (Some("alice"), Some("a.b.c"), "alice"),
+        (Some("alice"), Some(NOBODY), "alice"),
+    ] {
+        assert_eq!(user(named, token, login()).unwrap(), who, "{named:?} {token:?}");
+    }
+    let refused = user(Some("alice"), Some(BOB), login()).unwrap_err();
+    assert!(refused.to_string().contains("bob's, not alice's"), "{refused}");
 }
 
 fn direct(seq: u64) -> Value {
