@@ -346,7 +346,7 @@ pub(crate) struct Chat {
     /// Room to join; @USER is the room of you two
     #[arg(value_name = "ROOM", default_value = "lobby")]
     pub(crate) room: String,
-    /// Who you are [default: your login name]
+    /// Who you are [default: whom the token names, or your login name]
     #[arg(long, value_name = "ID")]
     pub(crate) user: Option<String>,
     /// Token for a stage whose signing key is not here, see `chatctl token`

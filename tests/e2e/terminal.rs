@@ -2,9 +2,11 @@
 
 use std::io::Write;
 use std::process::Stdio;
+use std::time::Duration;
 
+use chat_stacks::Handler;
 use chat_tests::tokens::{KID, Signer, claims};
-use chat_tests::{Chatctl, Running, handlers};
+use chat_tests::{Chatctl, Running, Terminal, handlers};
 use serde_json::{Value, json};
 
 fn message(client: &mut Running, room: &str, text: &str) -> u64 {
@@ -38,9 +40,6 @@ fn people_chat_from_their_terminals() {
     assert_eq!(message(&mut alice, "lobby", "hi"), 2);
     assert_eq!(message(&mut alice, "@alice,bob", "psst"), 1);
     assert_eq!(message(&mut alice, "@alice,bob", "/quit is no wish of mine"), 2);
-
-    bob.say("/join #nowhere");
-    assert!(bob.event("note")["message"].as_str().is_some_and(|text| text.contains("cannot be a room")));
 
     let (code, result) = alice.finish();
     assert_eq!((code, &result["data"]["sent"]), (0, &json!(3)), "{result}");
@@ -113,6 +112,24 @@ fn a_script_says_something_and_sees_whether_it_arrived() {
     let (code, shown, _) = piped(&chatctl, &["ops", "--user", "ci", "-n", "1"], b"");
     assert!(code == 0 && shown.ends_with("ci: short\n") && shown.lines().count() == 1, "{shown}");
 
+    // What it could not do as it was told is not passed over.
+    for (input, lost) in [
+        (&b"/etc/passwd changed\n"[..], Some("1 of 1")),
+        (b"//etc/passwd changed\n", None),
+        (b"one\n/leave\ntwo\n/join ops\nthree\n", Some("1 of 3")),
+        (b"/join #nowhere\n", Some("1 of 1")),
+    ] {
+        let (code, _, said) = piped(&chatctl, &["ops", "--user", "ci", "-n", "0"], input);
+        match lost {
+            Some(lost) => assert!(code == 1 && said.contains(&format!("{lost} messages")), "{code}: {said}"),
+            None => assert_eq!(code, 0, "{said}"),
+        }
+    }
+    let (_, shown, _) = piped(&chatctl, &["ops", "--user", "ci", "-n", "3"], b"");
+    let texts: Vec<&str> =
+        shown.lines().filter_map(|line| line.split_once("ci: ")).map(|(_, text)| text).collect();
+    assert_eq!(texts, ["/etc/passwd changed", "one", "three"], "{shown}");
+
     for (args, code, word) in [
         (&["a b"][..], 2, "cannot be a room"),
         (&["@ci"], 2, "a room of two needs two"),
@@ -152,9 +169,87 @@ fn who_wants_in_where_tokens_are_wanted_needs_one() {
     assert_eq!(run(&[]), (4, "token_needed".to_owned()));
     let token = signer.sign(&claims("alice", 60));
     assert_eq!(run(&["--token", &token]), (0, "none".to_owned()));
+    let (code, lines) = chatctl.lines(&["chat", "@bob", "--token", &token]);
+    assert_eq!((code, &lines[lines.len() - 1]["data"]["user"]), (0, &json!("alice")), "{lines:?}");
+    let bobs = signer.sign(&claims("bob", 60));
+    assert_eq!(run(&["--token", &bobs]), (2, "not_your_token".to_owned()));
     let mut narrow = claims("alice", 60);
     narrow["rooms"] = json!(["ops"]);
     let narrow = signer.sign(&narrow);
     assert_eq!(run(&["ops", "--token", &narrow]), (0, "none".to_owned()));
     assert_eq!(run(&["lobby", "--token", &narrow]), (4, "not_joined".to_owned()));
+}
+
+#[test]
+fn a_script_that_nobody_greets_has_failed() {
+    let (chatctl, _) = Chatctl::with_cloud();
+    chatctl.build(&handlers::broken(Handler::OnMessage));
+    chatctl.lines(&["deploy", "--yes", "--no-verify"]);
+    for args in [&["ops", "--user", "ci"][..], &["@bob", "--user", "ci", "-n", "0"]] {
+        let (code, lines) = chatctl.lines(&[&["chat"], args].concat());
+        let result = lines.last().cloned().unwrap_or(Value::Null);
+        assert_eq!((code, &result["error"]["code"]), (1, &json!("no_answer")), "{args:?}: {lines:?}");
+    }
+}
+
+#[test]
+fn somebody_who_is_stopped_hears_of_what_was_not_sent() {
+    let mut chatctl = Chatctl::default();
+    chatctl.build(handlers::binaries());
+    let pid = chatctl.up(chat_tests::process::free_port());
+    chatctl.data(&["deploy", "--yes"]);
+    let mut ci = Running::chat(&chatctl, &["ops", "--user", "ci"]);
+    ci.event("connected");
+    chatctl.kill(pid);
+    ci.event("disconnected");
+    ci.say("too late");
+    // Once this was read, so was that.
+    ci.say("/rooms");
+    ci.event("note");
+    assert_eq!(ci.interrupt().code(), Some(1));
+}
+
+#[test]
+fn a_terminal_is_served_whatever_waits() {
+    let soon = Duration::from_secs(5);
+    let mut chatctl = Chatctl::default();
+    chatctl.build(handlers::binaries());
+    let pid = chatctl.up(chat_tests::process::free_port());
+    chatctl.data(&["deploy", "--yes"]);
+    let open = |chatctl: &Chatctl, user: &str| {
+        let mut terminal = Terminal::open(chatctl, &["chat", "--user", user]);
+        terminal.shows("lobby > ");
+        terminal
+    };
+    let mut alice = open(&chatctl, "alice");
+    alice.types("hi\r");
+    alice.shows("alice");
+    alice.shows(": hi");
+    let mut bob = open(&chatctl, "bob");
+    let mut carol = open(&chatctl, "carol");
+    carol.types("\u{4}");
+    assert!(carol.ends_within(soon).success());
+
+    chatctl.kill(pid);
+    alice.shows("not connected");
+    for n in 0..100 {
+        alice.types(&format!("{n}\r"));
+    }
+    // The others wait.
+    for n in 64..100 {
+        alice.shows(&format!(": {n} (64 messages wait already"));
+    }
+    alice.types("/rooms\r");
+    alice.shows("lobby");
+    alice.types("\u{3}");
+    assert!(alice.ends_within(soon).success(), "whoever is stopped has not failed");
+
+    // Also whoever has said goodbye already may be in a hurry.
+    bob.shows("not connected");
+    bob.types("bye\r/quit\r");
+    bob.shows("a message is still to be sent");
+    bob.types("what now?\r");
+    bob.shows("a message is still to be sent");
+    bob.types("\u{3}");
+    assert!(bob.ends_within(soon).success());
 }

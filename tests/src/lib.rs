@@ -24,6 +24,8 @@ mod rehearsal;
 mod running;
 #[expect(clippy::panic, reason = "a harness fails the test that uses it")]
 mod stack;
+#[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
+mod terminal;
 #[expect(clippy::expect_used, reason = "a harness fails the test that uses it")]
 pub mod tokens;
 #[expect(clippy::panic, clippy::expect_used, reason = "a harness fails the test that uses it")]
@@ -41,6 +43,7 @@ pub use judge::{Judge, Sender};
 pub use rehearsal::{Edition, Rehearsal};
 pub use running::Running;
 pub use stack::Executed;
+pub use terminal::Terminal;
 pub use vandal::vandalise;
 
 /// The workspace's root.

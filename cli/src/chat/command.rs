@@ -73,7 +73,7 @@ impl Command {
             "rooms" => none(Self::Rooms),
             "help" | "?" => none(Self::Help),
             "quit" | "exit" | "q" => none(Self::Quit),
-            _ => Err(format!("there is no /{word}; /help says what there is")),
+            _ => Err(format!("there is no /{word}: /help says what there is, and //{word} says it as it is")),
         }
     }
 }

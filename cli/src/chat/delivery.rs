@@ -19,23 +19,53 @@ impl Session {
     /// Begins with a room: joins it if that is needed, and asks for its newest messages.
     pub(super) fn begin(&mut self, name: &str, now: Instant, steps: &mut Vec<Step>) {
         self.rooms.entry(name.to_owned()).or_default();
+        self.parting.remove(name);
         if name.starts_with('@') {
+            self.met.insert(name.to_owned());
             self.ask_for_beginning(name, now, steps);
-        } else {
+        } else if !self.asks(name, |purpose| matches!(purpose, Purpose::Join(_) | Purpose::Leave(_))) {
+            // The server handles the frames of a connection at the same time, so no two of these may be under way.
             let frame = json!({ "action": "join", "room": name });
             self.ask(Purpose::Join(name.to_owned()), frame, now, steps);
+        }
+    }
+
+    /// Out of a room, unless one wanted to go into it again meanwhile.
+    pub(super) fn has_left(&mut self, name: &str, now: Instant, steps: &mut Vec<Step>) {
+        if self.rooms.contains_key(name) {
+            self.begin(name, now, steps);
         }
     }
 
     pub(super) fn ask_for_beginning(&mut self, name: &str, now: Instant, steps: &mut Vec<Step>) {
         // One at least says where the room ends.
         let frame = json!({ "action": "history", "room": name, "limit": self.backlog.max(1) });
-        let purpose = if self.backlog == 0 { Purpose::Mark } else { Purpose::Begin };
-        self.ask(purpose(name.to_owned()), frame, now, steps);
+        self.ask(Purpose::Begin(name.to_owned()), frame, now, steps);
+    }
+
+    /// Shows a room from these messages of `batch` on, or from its end if there are none.
+    pub(super) fn begin_with(
+        &mut self,
+        name: &str,
+        items: Vec<Message>,
+        batch: &Value,
+        now: Instant,
+        steps: &mut Vec<Step>,
+    ) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        let upto = batch["upto"].as_u64().unwrap_or(0);
+        let before = items.first().map_or(upto, |item| item.seq.saturating_sub(1));
+        // What has come already was said after one came in, whether the history has it or not.
+        let before_new = room.first_held().map_or(u64::MAX, |seq| seq.saturating_sub(1));
+        room.seq.get_or_insert(before.min(before_new));
+        room.old_until = items.last().map_or(0, |item| item.seq).min(before_new);
+        self.take(name, items, now, steps);
     }
 
     pub(super) fn drop_room(&mut self, name: &str) {
         self.rooms.remove(name);
+        self.pending.retain(|_, asked| !(asked.purpose.follows() && asked.purpose.room() == Some(name)));
+        self.leaving.retain(|(room, _)| room != name);
         self.later.retain(|(_, task)| match task {
             Task::Fill(room) | Task::Anew(room) | Task::Gone { room, .. } => room != name,
         });
@@ -92,7 +122,7 @@ impl Session {
     }
 
     pub(super) fn ask_to_fill(&mut self, name: &str, now: Instant, steps: &mut Vec<Step>) {
-        if self.pending.values().any(|asked| asked.purpose.is_fill_of(name)) {
+        if self.asks(name, |purpose| matches!(purpose, Purpose::Fill(_))) {
             return;
         }
         let Some(room) = self.rooms.get_mut(name) else { return };

@@ -29,9 +29,11 @@ use crate::exit_codes::ExitCode;
 use crate::ids::is_id;
 use crate::output::Mode;
 use crate::stage::Stage;
+use crate::token;
 use crate::verbs::deploy::status_of;
 use command::{Command, HELP, room_of};
 use link::{Link, News};
+use questions::OUTBOX;
 use screen::{Input, Screen};
 use session::{Event, Session, Step};
 
@@ -42,12 +44,10 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// A connection that lasts so long was a good one.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
-/// Attempts before the first connection, after which it is clear that there will be none.
+/// Attempts before the first welcome, after which it is clear that there will be none.
 const FIRST_ATTEMPTS: u32 = 4;
 /// How long each of the last messages may take to go out.
 const LEAVE_WITHIN: Duration = Duration::from_secs(30);
-/// Messages that wait before more input is read.
-const OUTBOX: usize = 64;
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -64,7 +64,7 @@ impl fmt::Display for Report {
 }
 
 pub(crate) async fn run(context: &Context, args: &args::Chat) -> Result<ExitCode> {
-    let user = user(args)?;
+    let user = user(args.user.as_deref(), args.token.as_deref(), env::read(env::LOGIN))?;
     let room = room_of(&args.room, &user).map_err(|why| CliError::usage("invalid_room", why))?;
     let opening = async {
         let stage = Stage::open(context, args.cloud.port).await?;
@@ -85,24 +85,37 @@ pub(crate) async fn run(context: &Context, args: &args::Chat) -> Result<ExitCode
     let ended = talk.run(&mut screen, &room).await;
     screen.close();
     ended?;
+    let no_answer = talk.no_answer();
     let Session { user, sent, received, not_sent, .. } = talk.session;
     let lost = not_sent + talk.unsaid;
     // At a terminal one has seen it, and may have said it again.
-    if lost > 0 && !talk.interactive {
-        let message = format!("{lost} of {} messages were not sent", sent + lost);
-        return Err(CliError::failed("not_sent", message));
+    if !talk.interactive {
+        if lost > 0 {
+            let message = format!("{lost} of {} messages were not sent", sent + lost);
+            return Err(CliError::failed("not_sent", message));
+        }
+        if talk.in_vain {
+            return Err(no_answer);
+        }
     }
     context.output.result(&Report { user, sent, received });
     Ok(ExitCode::Ok)
 }
 
-/// Who one is in the chat.
-fn user(args: &args::Chat) -> Result<String> {
-    let help = "ids are 1 to 64 characters of A-Z a-z 0-9 _ . : -";
-    match &args.user {
-        Some(user) if is_id(user) => Ok(user.clone()),
-        Some(user) => Err(CliError::usage("invalid_id", format!("--user {user:?} is not an id")).help(help)),
-        None => env::read(env::LOGIN).filter(|login| is_id(login)).ok_or_else(|| {
+/// Who one is in the chat: whom the token names, or `named`, or who has logged in here.
+fn user(named: Option<&str>, token: Option<&str>, login: Option<String>) -> Result<String> {
+    if let Some(user) = named.filter(|user| !is_id(user)) {
+        return Err(CliError::usage("invalid_id", format!("--user {user:?} is not an id"))
+            .help("ids are 1 to 64 characters of A-Z a-z 0-9 _ . : -"));
+    }
+    match (named, token.and_then(token::subject).filter(|subject| is_id(subject))) {
+        (Some(user), Some(subject)) if user != subject => {
+            Err(CliError::usage("not_your_token", format!("the token is {subject}'s, not {user}'s"))
+                .help(format!("leave out --user, or have one signed: chatctl token --user {user}")))
+        }
+        (_, Some(subject)) => Ok(subject),
+        (Some(user), None) => Ok(user.to_owned()),
+        (None, None) => login.filter(|login| is_id(login)).ok_or_else(|| {
             CliError::usage("no_user", "nobody says who you are").help("name yourself: --user alice")
         }),
     }
@@ -165,15 +178,16 @@ struct Talk<'a> {
     interactive: bool,
     line: Line,
     opened_at: Option<Instant>,
-    ever: bool,
     failures: u32,
     /// Why there is no connection, as it was said last.
     reason: Option<String>,
     /// When to give up on what is still to be said.
     leave_by: Option<Instant>,
     input_ended: bool,
-    /// Messages that were given up at the end.
+    /// Messages that had not gone out at the end.
     unsaid: u64,
+    /// Whether the end did not wait for all answers.
+    in_vain: bool,
 }
 
 impl<'a> Talk<'a> {
@@ -186,12 +200,12 @@ impl<'a> Talk<'a> {
             interactive: false,
             line: Line::Down(Instant::now()),
             opened_at: None,
-            ever: false,
             failures: 0,
             reason: None,
             leave_by: None,
             input_ended: false,
             unsaid: 0,
+            in_vain: false,
         }
     }
 
@@ -202,7 +216,7 @@ impl<'a> Talk<'a> {
         self.do_all(steps, screen)?;
         let mut sent = 0;
         loop {
-            if self.leave_by.is_some() && self.session.is_idle() {
+            if self.leave_by.is_some() && self.has_done() {
                 break;
             }
             let now = Instant::now();
@@ -212,7 +226,7 @@ impl<'a> Talk<'a> {
             }
             sent = self.session.sent;
             if self.leave_by.is_some_and(|by| by <= now) {
-                self.unsaid = self.session.waiting() as u64;
+                self.in_vain = true;
                 break;
             }
             if let Line::Down(at) = self.line
@@ -221,16 +235,22 @@ impl<'a> Talk<'a> {
                 self.line = Line::Up(self.door.open()?);
             }
             screen.prompt(self.session.current(), &self.session.user, self.session.is_online());
-            let reads = !self.input_ended && self.session.waiting() < OUTBOX;
+            // A pipe waits until there is room. A terminal is served as long as it is there: it prints while it reads, and
+            // nothing else tells that somebody pressed Ctrl-C.
+            let reads = self.interactive || (!self.input_ended && self.session.waiting() < OUTBOX);
             let next_due = self.next_due();
             let steps = tokio::select! {
                 input = screen.input(), if reads => match input {
+                    Input::Line(_) if self.leave_by.is_some() => {
+                        self.say_goodbye(screen);
+                        Vec::new()
+                    }
                     Input::Line(line) => self.command(&line, screen),
                     Input::End => {
                         self.input_ended = true;
                         // At a terminal that is the wish to leave; whoever follows a pipe stays.
                         if self.interactive || !self.follow {
-                            self.leave();
+                            self.leave(screen);
                         }
                         Vec::new()
                     }
@@ -242,6 +262,7 @@ impl<'a> Talk<'a> {
             };
             self.do_all(steps, screen)?;
         }
+        self.unsaid = self.session.waiting() as u64;
         if let Line::Up(link) = std::mem::replace(&mut self.line, Line::Down(Instant::now())) {
             link.close().await;
         }
@@ -256,8 +277,37 @@ impl<'a> Talk<'a> {
         [self.session.next_due(), redial, self.leave_by].into_iter().flatten().min()
     }
 
-    fn leave(&mut self) {
+    fn leave(&mut self, screen: &mut Screen) {
         self.leave_by.get_or_insert_with(|| Instant::now() + LEAVE_WITHIN);
+        if self.interactive && !self.has_done() {
+            self.say_goodbye(screen);
+        }
+    }
+
+    fn say_goodbye(&self, screen: &mut Screen) {
+        let text = match self.session.waiting() {
+            1 => "a message is still to be sent; Ctrl-C leaves without it".to_owned(),
+            waiting => format!("{waiting} messages are still to be sent; Ctrl-C leaves without them"),
+        };
+        screen.remark(self.context, &text);
+    }
+
+    /// Whether there is nothing to stay for. Who leaves a terminal no longer cares for answers.
+    fn has_done(&self) -> bool {
+        if self.interactive { self.session.waiting() == 0 } else { self.session.is_idle() }
+    }
+
+    /// Why a script that has said everything is not done.
+    fn no_answer(&self) -> CliError {
+        let stage = &self.door.stage.settings.stage;
+        let user = &self.door.user;
+        let message = if self.session.was_welcomed() {
+            format!("stage {stage} has not answered everything that was asked")
+        } else {
+            format!("stage {stage} does not greet {user}")
+        };
+        CliError::failed("no_answer", message)
+            .help(format!("`chatctl logs on_message --stage {stage}` may have the reason"))
     }
 
     fn command(&mut self, line: &str, screen: &mut Screen) -> Vec<Step> {
@@ -265,7 +315,7 @@ impl<'a> Talk<'a> {
         let command = match Command::parse(line, &self.session.user) {
             Ok(command) => command,
             Err(why) => {
-                screen.remark(self.context, &why);
+                self.refuse(&why, screen);
                 return Vec::new();
             }
         };
@@ -287,7 +337,7 @@ impl<'a> Talk<'a> {
             }
             (Command::Quit, _) => {
                 self.input_ended = true;
-                self.leave();
+                self.leave(screen);
                 Vec::new()
             }
             (Command::Say(text), Some(room)) => self.session.say(&room, &text, now),
@@ -295,10 +345,16 @@ impl<'a> Talk<'a> {
             (Command::Who, Some(room)) => self.session.who(&room, now),
             (Command::History(limit), Some(room)) => self.session.look(&room, limit, now),
             (Command::Say(_) | Command::Leave(None) | Command::Who | Command::History(_), None) => {
-                screen.remark(self.context, "you are in no room: /join ROOM");
+                self.refuse("you are in no room: /join ROOM", screen);
                 Vec::new()
             }
         }
+    }
+
+    /// Says why a line comes to nothing. A script has to hear of it at its end, too.
+    fn refuse(&mut self, why: &str, screen: &mut Screen) {
+        self.session.not_sent += 1;
+        screen.remark(self.context, why);
     }
 
     fn heard(&mut self, news: News, screen: &mut Screen) -> Result<Vec<Step>> {
@@ -311,7 +367,6 @@ impl<'a> Talk<'a> {
             News::Frame(text) => {
                 let steps = self.session.received(&text, now);
                 if self.session.is_online() {
-                    self.ever = true;
                     self.reason = None;
                 }
                 Ok(steps)
@@ -319,27 +374,33 @@ impl<'a> Talk<'a> {
             News::NotOpened(why) => {
                 self.failures += 1;
                 let refused = matches!(&why, NoSocket::Refused { status: 401 | 403, .. });
-                if refused
-                    || matches!(why, NoSocket::Malformed(_))
-                    || (!self.ever && self.failures >= FIRST_ATTEMPTS)
-                {
+                if refused || matches!(why, NoSocket::Malformed(_)) || self.is_hopeless() {
                     return Err(self.no_entry(&why));
                 }
                 self.redial(&why.to_string(), screen);
                 Ok(Vec::new())
             }
             News::Closed(how) => {
-                self.ended(&how, screen);
+                self.ended(&how, screen)?;
                 Ok(Vec::new())
             }
         }
     }
 
+    fn is_hopeless(&self) -> bool {
+        !self.session.was_welcomed() && self.failures >= FIRST_ATTEMPTS
+    }
+
     /// An open connection has ended.
-    fn ended(&mut self, how: &str, screen: &mut Screen) {
-        let stable = self.opened_at.take().is_some_and(|at| at.elapsed() >= STABLE_AFTER);
-        self.failures = if stable { 0 } else { self.failures + 1 };
+    fn ended(&mut self, how: &str, screen: &mut Screen) -> Result<()> {
+        let lasted = self.opened_at.take().is_some_and(|at| at.elapsed() >= STABLE_AFTER);
+        // One that was never greeted was not a good one, however long it lasted.
+        self.failures = if lasted && self.session.is_online() { 0 } else { self.failures + 1 };
+        if self.is_hopeless() {
+            return Err(self.no_answer());
+        }
         self.redial(how, screen);
+        Ok(())
     }
 
     fn redial(&mut self, reason: &str, screen: &mut Screen) {
@@ -361,7 +422,9 @@ impl<'a> Talk<'a> {
         let stage = &self.door.stage.settings.stage;
         let user = &self.door.user;
         match why {
-            NoSocket::Refused { status, .. } if self.ever || matches!(status, 401 | 403) => {
+            NoSocket::Refused { status, .. }
+                if self.session.was_welcomed() || matches!(status, 401 | 403) =>
+            {
                 CliError::refused("not_let_in", format!("stage {stage} does not let {user} in: {status}"))
                     .help(format!(
                         "`chatctl logs connect --stage {stage}` has the reason, if the function was asked"
@@ -377,9 +440,12 @@ impl<'a> Talk<'a> {
             match step {
                 Step::Send(frame) => self.send(&frame),
                 Step::Redial => {
-                    if let Line::Up(link) = std::mem::replace(&mut self.line, Line::Down(Instant::now())) {
+                    // Who waits for the next one already goes on waiting.
+                    if matches!(self.line, Line::Up(_))
+                        && let Line::Up(link) = std::mem::replace(&mut self.line, Line::Down(Instant::now()))
+                    {
                         tokio::spawn(link.close());
-                        self.ended("the server does not answer", screen);
+                        self.ended("the server does not answer", screen)?;
                     }
                 }
                 Step::Show(event) => {

@@ -13,8 +13,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Before a question is asked again after a retryable refusal; doubles with each.
 const BACK_OFF: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(8);
-/// How often a question is asked again, lost connections not counted, before it is given up.
+/// How often a question is asked again, on connections that live, before it is given up.
 const ATTEMPTS: u32 = 10;
+/// Messages that may wait.
+pub(super) const OUTBOX: usize = 64;
 const TEXT_MAX_CHARS: usize = 4_000;
 const FRAME_MAX_BYTES: usize = 16 * 1024;
 
@@ -23,12 +25,12 @@ const FRAME_MAX_BYTES: usize = 16 * 1024;
 pub(super) enum Purpose {
     Hello,
     Join(String),
-    Leave,
+    Leave(String),
     /// The newest messages of a room, to begin with.
     Begin(String),
     /// What is missing.
     Fill(String),
-    /// Where a room ends, in order to notice what comes.
+    /// Where a room ends that nobody has asked for, in order to notice what comes.
     Mark(String),
     /// Whether a room really began anew.
     Anew(String),
@@ -39,9 +41,25 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    /// The room whose messages are being looked for.
-    pub(super) fn is_fill_of(&self, name: &str) -> bool {
-        matches!(self, Self::Fill(room) if room == name)
+    /// What it is about, if that is a room.
+    pub(super) fn room(&self) -> Option<&str> {
+        match self {
+            Self::Hello | Self::Ping => None,
+            Self::Join(room)
+            | Self::Leave(room)
+            | Self::Begin(room)
+            | Self::Fill(room)
+            | Self::Mark(room)
+            | Self::Anew(room)
+            | Self::Look(room)
+            | Self::Who(room)
+            | Self::Say(Outgoing { room, .. }) => Some(room),
+        }
+    }
+
+    /// Whether it follows what is said in its room, and so ends with one's being there.
+    pub(super) const fn follows(&self) -> bool {
+        matches!(self, Self::Begin(_) | Self::Fill(_) | Self::Mark(_) | Self::Anew(_))
     }
 }
 
@@ -56,9 +74,11 @@ pub(super) struct Outgoing {
 pub(super) struct Pending {
     pub(super) frame: Value,
     pub(super) purpose: Purpose,
+    /// Whether the connection has said anything since it was asked.
+    pub(super) heard: bool,
     /// When it is asked again.
     pub(super) due: Instant,
-    /// How often it was asked again on a connection that was there.
+    /// How often it was asked again on a connection that had said something since.
     pub(super) attempts: u32,
 }
 
@@ -70,34 +90,31 @@ impl Session {
         self.outbox.len() + under_way
     }
 
-    /// Whether everything was answered.
+    /// Whether one has been let in, and everything was answered.
     pub(crate) fn is_idle(&self) -> bool {
-        self.outbox.is_empty()
+        self.welcomed_before
+            && self.outbox.is_empty()
+            && self.parting.is_empty()
             && self.pending.values().all(|asked| matches!(asked.purpose, Purpose::Ping | Purpose::Mark(_)))
     }
 
     pub(super) fn answered(&mut self, purpose: Purpose, frame: &Value, now: Instant, steps: &mut Vec<Step>) {
         match purpose {
             Purpose::Hello => self.welcomed(frame, now, steps),
-            Purpose::Join(room) => self.ask_for_beginning(&room, now, steps),
-            Purpose::Leave | Purpose::Ping => {}
-            Purpose::Begin(name) => {
-                if let Some(room) = self.rooms.get_mut(&name) {
-                    let items = messages(frame);
-                    let first =
-                        items.first().map_or(frame["upto"].as_u64().unwrap_or(0) + 1, |item| item.seq);
-                    room.seq.get_or_insert(first.saturating_sub(1));
-                    room.old_until = items.last().map_or(0, |item| item.seq);
-                    self.take(&name, items, now, steps);
+            Purpose::Join(room) => {
+                // One may have left it meanwhile.
+                if self.rooms.contains_key(&room) {
+                    self.ask_for_beginning(&room, now, steps);
                 }
+            }
+            Purpose::Leave(room) => self.has_left(&room, now, steps),
+            Purpose::Ping => {}
+            Purpose::Begin(name) => {
+                let items = if self.backlog == 0 { Vec::new() } else { messages(frame) };
+                self.begin_with(&name, items, frame, now, steps);
             }
             Purpose::Fill(name) => self.fill_with(&name, frame, now, steps),
-            Purpose::Mark(name) => {
-                if let Some(room) = self.rooms.get_mut(&name) {
-                    room.seq.get_or_insert(frame["upto"].as_u64().unwrap_or(0));
-                    self.take(&name, Vec::new(), now, steps);
-                }
-            }
+            Purpose::Mark(name) => self.begin_with(&name, Vec::new(), frame, now, steps),
             Purpose::Anew(name) => {
                 let upto = frame["upto"].as_u64().unwrap_or(0);
                 if let Some(room) = self.rooms.get_mut(&name).filter(|room| room.seq > Some(upto)) {
@@ -140,10 +157,17 @@ impl Session {
             steps.push(Step::Redial);
             return;
         }
-        self.give_up(asked, code, message, steps);
+        self.give_up(asked, code, message, now, steps);
     }
 
-    fn give_up(&mut self, asked: Pending, code: String, message: String, steps: &mut Vec<Step>) {
+    fn give_up(
+        &mut self,
+        asked: Pending,
+        code: String,
+        message: String,
+        now: Instant,
+        steps: &mut Vec<Step>,
+    ) {
         let (action, room) = match asked.purpose {
             Purpose::Say(Outgoing { room, text }) => {
                 self.not_sent += 1;
@@ -151,11 +175,24 @@ impl Session {
                 return;
             }
             Purpose::Join(room) | Purpose::Begin(room) => {
+                self.parting.remove(&room);
+                if !self.rooms.contains_key(&room) {
+                    return;
+                }
                 self.drop_room(&room);
                 ("join", Some(room))
             }
             // Nobody is in a room that one could not leave.
-            Purpose::Leave | Purpose::Mark(_) | Purpose::Anew(_) => return,
+            Purpose::Leave(room) => {
+                self.has_left(&room, now, steps);
+                return;
+            }
+            Purpose::Anew(_) => return,
+            // Whoever speaks in it opens it again.
+            Purpose::Mark(room) => {
+                self.drop_room(&room);
+                ("history", Some(room))
+            }
             Purpose::Fill(room) => {
                 if let Some(room) = self.rooms.get_mut(&room) {
                     room.filling = false;
@@ -180,17 +217,19 @@ impl Session {
             Purpose::Begin(room) | Purpose::Mark(room) => room.starts_with('@'),
             _ => true,
         });
-        for asked in self.pending.values_mut().filter(|asked| !matches!(asked.purpose, Purpose::Hello)) {
+        for asked in self.pending.values_mut() {
+            asked.heard = false;
             asked.due = now + ANSWER_WITHIN;
             steps.push(Step::Send(asked.frame.clone()));
         }
-        let begun = |purpose: &Purpose, name: &str| matches!(purpose, Purpose::Join(room) | Purpose::Begin(room) if room == name);
+        let begins =
+            |purpose: &Purpose| matches!(purpose, Purpose::Join(_) | Purpose::Begin(_) | Purpose::Mark(_));
         let waiting: Vec<String> = self
             .rooms
             .iter()
             .filter(|(_, room)| room.seq.is_none())
             .map(|(name, _)| name.clone())
-            .filter(|name| !self.pending.values().any(|asked| begun(&asked.purpose, name)))
+            .filter(|name| !self.asks(name, begins))
             .collect();
         for name in waiting {
             self.begin(&name, now, steps);
@@ -204,20 +243,22 @@ impl Session {
             json!({ "action": "send", "id": "x".repeat(64), "room": room, "body": { "text": text } });
         let chars = text.chars().count();
         let problem = if chars > TEXT_MAX_CHARS {
-            Some(format!("it has {chars} characters, and at most {TEXT_MAX_CHARS} are taken"))
+            Some(("TOO_LARGE", format!("it has {chars} characters, and at most {TEXT_MAX_CHARS} are taken")))
         } else if longest.to_string().len() > FRAME_MAX_BYTES {
-            Some(format!("its frame would have more than {FRAME_MAX_BYTES} bytes"))
+            Some(("TOO_LARGE", format!("its frame would have more than {FRAME_MAX_BYTES} bytes")))
+        } else if self.waiting() >= OUTBOX {
+            Some(("TOO_MANY", format!("{OUTBOX} messages wait already")))
         } else {
             None
         };
-        if let Some(message) = problem {
+        if let Some((code, message)) = problem {
             self.not_sent += 1;
-            let (room, text) = (room.to_owned(), text.to_owned());
-            steps.push(Step::Show(Event::NotSent { room, text, code: "TOO_LARGE".to_owned(), message }));
+            let (room, text, code) = (room.to_owned(), text.to_owned(), code.to_owned());
+            steps.push(Step::Show(Event::NotSent { room, text, code, message }));
             return steps;
         }
         self.outbox.push_back(Outgoing { room: room.to_owned(), text: text.to_owned() });
-        self.say_next(now, &mut steps);
+        self.proceed(now, &mut steps);
         steps
     }
 
@@ -262,31 +303,41 @@ impl Session {
                 self.pending.insert(id, Pending { due: now + ANSWER_WITHIN, ..asked });
                 continue;
             }
-            asked.attempts += 1;
+            if asked.heard {
+                asked.attempts += 1;
+            } else if !self.pending.values().any(|asked| matches!(asked.purpose, Purpose::Ping)) {
+                // Nothing at all has come since: it may be the connection, which a ping tells.
+                self.ping_at = Some(now);
+            }
             if asked.attempts > ATTEMPTS {
                 let message = format!("it was not answered {ATTEMPTS} times");
-                self.give_up(asked, "TIMEOUT".to_owned(), message, &mut steps);
+                self.give_up(asked, "TIMEOUT".to_owned(), message, now, &mut steps);
                 continue;
             }
             steps.push(Step::Send(asked.frame.clone()));
-            self.pending.insert(id, Pending { due: now + ANSWER_WITHIN, ..asked });
+            self.pending.insert(id, Pending { heard: false, due: now + ANSWER_WITHIN, ..asked });
         }
         if self.ping_at.is_some_and(|at| at <= now) {
             self.ping_at = Some(now + PING_EVERY);
             self.ask(Purpose::Ping, json!({ "action": "ping" }), now, &mut steps);
         }
-        self.say_next(now, &mut steps);
+        self.proceed(now, &mut steps);
         steps
     }
 
     // Questions
+
+    /// Whether such a question about a room has no answer yet.
+    pub(super) fn asks(&self, room: &str, such: impl Fn(&Purpose) -> bool) -> bool {
+        self.pending.values().any(|asked| asked.purpose.room() == Some(room) && such(&asked.purpose))
+    }
 
     pub(super) fn register(&mut self, purpose: Purpose, mut frame: Value, now: Instant) -> Value {
         self.ids += 1;
         let id = format!("{}-{}", self.prefix, self.ids);
         frame["id"] = Value::from(id.clone());
         let due = now + ANSWER_WITHIN;
-        self.pending.insert(id, Pending { frame: frame.clone(), purpose, due, attempts: 0 });
+        self.pending.insert(id, Pending { frame: frame.clone(), purpose, heard: false, due, attempts: 0 });
         frame
     }
 
@@ -298,13 +349,35 @@ impl Session {
         }
     }
 
+    /// Goes on with what had to wait for an answer.
+    pub(super) fn proceed(&mut self, now: Instant, steps: &mut Vec<Step>) {
+        self.say_next(now, steps);
+        self.leave_next(now, steps);
+    }
+
+    /// Goes out of rooms once everything that was said and asked there is answered.
+    fn leave_next(&mut self, now: Instant, steps: &mut Vec<Step>) {
+        let done = |room: &String| {
+            !self.asks(room, |_| true) && !self.outbox.iter().any(|outgoing| outgoing.room == *room)
+        };
+        let left: Vec<String> = self.parting.iter().filter(|room| done(room)).cloned().collect();
+        for room in left {
+            self.parting.remove(&room);
+            let frame = json!({ "action": "leave", "room": room });
+            self.ask(Purpose::Leave(room), frame, now, steps);
+        }
+    }
+
     /// One at a time, since messages of one connection are handled at the same time: that keeps them in order.
-    pub(super) fn say_next(&mut self, now: Instant, steps: &mut Vec<Step>) {
+    fn say_next(&mut self, now: Instant, steps: &mut Vec<Step>) {
         if !self.online || self.pending.values().any(|asked| matches!(asked.purpose, Purpose::Say(_))) {
             return;
         }
         // Who speaks in a room has to be in it.
-        let entered = |room: &str| self.rooms.get(room).is_none_or(|room| room.seq.is_some());
+        let entered = |name: &str| {
+            self.rooms.get(name).is_none_or(|room| room.seq.is_some())
+                && !self.asks(name, |purpose| matches!(purpose, Purpose::Join(_) | Purpose::Leave(_)))
+        };
         if !self.outbox.front().is_some_and(|next| entered(&next.room)) {
             return;
         }

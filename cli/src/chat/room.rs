@@ -44,6 +44,11 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    /// One of which everything up to `seq` was shown.
+    pub(crate) fn shown_to(seq: u64) -> Self {
+        Self { seq: Some(seq), ..Self::default() }
+    }
+
     /// Takes messages in any order, any number of times, and returns those whose turn it is.
     pub(crate) fn take(&mut self, items: Vec<Message>) -> Vec<Message> {
         for item in items {
@@ -64,7 +69,12 @@ impl Room {
 
     /// Everything has expired, and the numbers count from 1 again.
     pub(crate) fn begin_anew(&mut self) {
-        *self = Self { seq: Some(0), ..Self::default() };
+        *self = Self::shown_to(0);
+    }
+
+    /// The first of what came before its turn.
+    pub(crate) fn first_held(&self) -> Option<u64> {
+        self.held.keys().next().copied()
     }
 
     /// The newest number that must exist.
@@ -79,7 +89,7 @@ impl Room {
 
     /// The last of those that are missing in one piece.
     pub(crate) fn gap_end(&self) -> u64 {
-        self.held.keys().next().map_or(self.head, |first| first - 1)
+        self.first_held().map_or(self.head, |first| first - 1)
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) enum Input {
 }
 
 pub(crate) enum Screen {
-    Terminal { readline: Box<Readline>, writer: SharedWriter },
+    Terminal { readline: Box<Readline>, writer: SharedWriter, gone: bool },
     Pipes { lines: Receiver<String> },
 }
 
@@ -42,23 +42,29 @@ impl Screen {
         let (mut readline, writer) = opened?;
         // One's own messages are printed when they have come back with their numbers.
         readline.should_print_line_on(false, false);
-        Ok(Self::Terminal { readline: Box::new(readline), writer })
+        Ok(Self::Terminal { readline: Box::new(readline), writer, gone: false })
     }
 
     pub(crate) const fn is_terminal(&self) -> bool {
         matches!(self, Self::Terminal { .. })
     }
 
-    /// Waits for the next line. Can be dropped and called again without losing any.
+    /// Waits for the next line. Can be dropped and called again without losing any. A terminal may still have something to
+    /// say after an end, but nothing more when it is gone.
     pub(crate) async fn input(&mut self) -> Input {
         match self {
-            Self::Terminal { readline, .. } => match readline.readline().await {
+            Self::Terminal { gone: true, .. } => std::future::pending().await,
+            Self::Terminal { readline, gone, .. } => match readline.readline().await {
                 Ok(ReadlineEvent::Line(line)) => {
                     readline.add_history_entry(line.clone());
                     Input::Line(line)
                 }
                 Ok(ReadlineEvent::Interrupted) => Input::Interrupted,
-                Ok(_) | Err(_) => Input::End,
+                Ok(_) => Input::End,
+                Err(_) => {
+                    *gone = true;
+                    Input::End
+                }
             },
             Self::Pipes { lines } => lines.recv().await.map_or(Input::End, Input::Line),
         }
@@ -82,7 +88,7 @@ impl Screen {
         }
         let text = render(event, me, &ZonedDateTime::now());
         match (self, event) {
-            (Self::Terminal { readline, writer }, _) => print(readline, writer, &text),
+            (Self::Terminal { readline, writer, .. }, _) => print(readline, writer, &text),
             // What was said is the output; all else is about it.
             (Self::Pipes { .. }, Event::Message { .. } | Event::Who { .. }) => context.output.out(&text),
             (Self::Pipes { .. }, _) => context.output.err(&text),
@@ -92,14 +98,14 @@ impl Screen {
     /// Something for people alone.
     pub(crate) fn remark(&mut self, context: &Context, text: &str) {
         match self {
-            Self::Terminal { readline, writer } => print(readline, writer, text),
+            Self::Terminal { readline, writer, .. } => print(readline, writer, text),
             Self::Pipes { .. } => context.output.note("chat", text),
         }
     }
 
     /// Gives the terminal back.
     pub(crate) fn close(self) {
-        if let Self::Terminal { mut readline, writer } = self {
+        if let Self::Terminal { mut readline, writer, .. } = self {
             let _ = readline.update_prompt("");
             let _ = readline.flush();
             drop(writer);
@@ -107,12 +113,12 @@ impl Screen {
     }
 }
 
-fn print(readline: &mut Readline, writer: &mut SharedWriter, text: &str) {
-    // It takes so many lines until they are printed; then they are, and it takes more. A terminal that is gone ends the
-    // input as well.
-    if writeln!(writer, "{text}").is_err() {
+fn print(readline: &mut Readline, writer: &SharedWriter, text: &str) {
+    // It takes so many lines until they are printed; then they are, and it takes more. What it did not take stays in the
+    // one it was written to, hence a clone each time. A terminal that is gone ends the input as well.
+    if writeln!(writer.clone(), "{text}").is_err() {
         let _ = readline.flush();
-        let _ = writeln!(writer, "{text}");
+        let _ = writeln!(writer.clone(), "{text}");
     }
 }
 

@@ -120,9 +120,13 @@ pub(crate) struct Session {
     pub(super) prefix: String,
     pub(super) ids: u64,
     pub(super) online: bool,
-    welcomed_before: bool,
+    pub(super) welcomed_before: bool,
     pub(super) current: Option<String>,
     pub(super) rooms: BTreeMap<String, Room>,
+    /// Rooms of two that one knows of, whether they are watched or not.
+    pub(super) met: BTreeSet<String>,
+    /// Rooms that are to be left when what was said there is out.
+    pub(super) parting: BTreeSet<String>,
     /// Who has left a room a moment ago and may come back.
     pub(super) leaving: BTreeSet<(String, String)>,
     pub(super) outbox: VecDeque<Outgoing>,
@@ -146,6 +150,8 @@ impl Session {
             welcomed_before: false,
             current: None,
             rooms: BTreeMap::new(),
+            met: BTreeSet::new(),
+            parting: BTreeSet::new(),
             leaving: BTreeSet::new(),
             outbox: VecDeque::new(),
             pending: BTreeMap::new(),
@@ -170,11 +176,15 @@ impl Session {
         self.online
     }
 
+    /// Whether the server has ever let one in and greeted.
+    pub(crate) const fn was_welcomed(&self) -> bool {
+        self.welcomed_before
+    }
+
     // Connections
 
     /// A connection was opened: what to say first.
     pub(crate) fn opened(&mut self, now: Instant) -> Vec<Step> {
-        self.pending.retain(|_, asked| !matches!(asked.purpose, Purpose::Hello | Purpose::Ping));
         let resumable: Vec<Value> = self
             .rooms
             .iter()
@@ -195,11 +205,22 @@ impl Session {
     pub(crate) fn closed(&mut self) {
         self.online = false;
         self.ping_at = None;
+        // The next one is in no room that it does not enter itself.
+        self.parting.clear();
+        let rooms = &self.rooms;
+        self.pending.retain(|_, asked| match &asked.purpose {
+            Purpose::Hello | Purpose::Ping | Purpose::Leave(_) => false,
+            Purpose::Join(room) => rooms.contains_key(room),
+            _ => true,
+        });
     }
 
     /// What the server said.
     pub(crate) fn received(&mut self, text: &str, now: Instant) -> Vec<Step> {
         let mut steps = Vec::new();
+        for asked in self.pending.values_mut() {
+            asked.heard = true;
+        }
         let Ok(frame) = serde_json::from_str::<Value>(text) else { return steps };
         let Some(kind) = frame["type"].as_str() else {
             // The gateway's own: some handler failed or was throttled, and it does not say which question it was.
@@ -225,7 +246,7 @@ impl Session {
             }
             None => self.posted(kind, &frame, now, &mut steps),
         }
-        self.say_next(now, &mut steps);
+        self.proceed(now, &mut steps);
         steps
     }
 
@@ -259,9 +280,10 @@ impl Session {
         if let Some(user) = welcome["user"].as_str() {
             user.clone_into(&mut self.user);
         }
-        let first_on_link = !std::mem::replace(&mut self.online, true);
-        if first_on_link {
-            self.ping_at = Some(now + PING_EVERY);
+        // A connection that resumes many rooms says hello more than once, and is in all of them after the last welcome.
+        let last = !self.pending.values().any(|asked| matches!(asked.purpose, Purpose::Hello));
+        if last {
+            self.online = true;
             steps.push(Step::Show(Event::Connected { user: self.user.clone() }));
         }
         for entry in welcome["rooms"].as_array().into_iter().flatten() {
@@ -285,23 +307,23 @@ impl Session {
             let (action, message) = ("join".to_owned(), "it could not be joined again".to_owned());
             steps.push(Step::Show(Event::Refused { action, room: Some(room), code, message }));
         }
-        if !first_on_link {
-            return;
+        if last {
+            self.resume_questions(now, steps);
+            self.meet(welcome, now, steps);
+            self.welcomed_before = true;
         }
-        self.resume_questions(now, steps);
-        self.meet(welcome, now, steps);
-        self.welcomed_before = true;
     }
 
     /// Rooms of two that have something in them.
     fn meet(&mut self, welcome: &Value, now: Instant, steps: &mut Vec<Step>) {
         let direct = welcome["direct"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let unknown: Vec<String> =
-            direct.filter(|name| !self.rooms.contains_key(*name)).map(str::to_owned).collect();
+            direct.filter(|name| self.met.insert((*name).to_owned())).map(str::to_owned).collect();
         if self.welcomed_before {
-            // They have come to be while one was away, so somebody wrote.
+            // They have come to be while one was away, so all that is in them is new.
             for name in unknown {
-                self.begin(&name, now, steps);
+                self.rooms.insert(name.clone(), Room::shown_to(0));
+                self.ask_to_fill(&name, now, steps);
             }
             return;
         }
@@ -332,12 +354,21 @@ impl Session {
         if !self.rooms.contains_key(name) {
             return steps;
         }
-        self.drop_room(name);
         steps.push(Step::Show(Event::Left { room: name.to_owned() }));
-        // Whoever is not connected is in no room.
-        if self.online && !name.starts_with('@') {
-            let frame = json!({ "action": "leave", "room": name });
-            self.ask(Purpose::Leave, frame, now, &mut steps);
+        if self.current.as_deref() == Some(name) {
+            self.current = None;
+        }
+        // Whoever is one of two stays it, and hears what the other one says.
+        if name.starts_with('@') {
+            return steps;
+        }
+        self.drop_room(name);
+        if self.online {
+            self.parting.insert(name.to_owned());
+            self.proceed(now, &mut steps);
+        } else {
+            // Whoever is not connected is in no room.
+            self.pending.retain(|_, asked| !matches!(&asked.purpose, Purpose::Join(room) if room == name));
         }
         steps
     }

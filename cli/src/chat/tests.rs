@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::session::{Event, Presence, Session, Step};
+use super::user;
 
 /// A client, its clock, and everything that it has said and shown.
 struct Client {
@@ -470,4 +471,318 @@ fn whatever_comes_does_no_harm() {
     }
     client.hear(&message(3));
     assert_eq!(client.numbers(), [3]);
+}
+
+/// Unsigned, with these claims: {"sub":"bob"}, {"sub":"not an id"}.
+const BOB: &str = "e30.eyJzdWIiOiJib2IifQ.x";
+const NOBODY: &str = "e30.eyJzdWIiOiJub3QgYW4gaWQifQ.x";
+
+#[test]
+fn one_is_whom_the_token_names() {
+    let login = || Some("login".to_owned());
+    for (named, token, who) in [
+        (None, None, "login"),
+        (None, Some(BOB), "bob"),
+        (Some("bob"), Some(BOB), "bob"),
+        (Some("alice"), None, "alice"),
+        // What these are worth is for the stage to say.
+        (Some("alice"), Some("a.b.c"), "alice"),
+        (Some("alice"), Some(NOBODY), "alice"),
+    ] {
+        assert_eq!(user(named, token, login()).unwrap(), who, "{named:?} {token:?}");
+    }
+    let refused = user(Some("alice"), Some(BOB), login()).unwrap_err();
+    assert!(refused.to_string().contains("bob's, not alice's"), "{refused}");
+}
+
+fn direct(seq: u64) -> Value {
+    let mut message = message(seq);
+    message["room"] = json!("@alice,bob");
+    message
+}
+
+fn direct_batch(seqs: impl IntoIterator<Item = u64>, upto: u64) -> Value {
+    let items: Vec<Value> = seqs.into_iter().map(direct).collect();
+    json!({ "type": "batch", "room": "@alice,bob", "items": items, "upto": upto, "more": false })
+}
+
+fn ack(seq: u64) -> Value {
+    json!({ "type": "ack", "room": "r", "seq": seq, "ts": seq, "dup": false })
+}
+
+#[test]
+fn without_a_backlog_a_first_message_is_shown_all_the_same() {
+    let mut client = Client::new(0);
+    client.connect(json!([]));
+    client.hear(&direct(1));
+    client.answer("history", direct_batch([1], 1));
+    assert_eq!(client.numbers(), [1]);
+
+    // The history may know of it as well as of what came after it.
+    let mut client = Client::new(0);
+    client.wish(|session, now| session.enter("r", now));
+    client.connect(json!([]));
+    client.answer("join", json!({ "type": "ack", "room": "r" }));
+    client.hear(&message(8));
+    client.answer("history", batch([9], 9, true));
+    client.hear(&message(9));
+    assert_eq!(client.numbers(), [8, 9]);
+}
+
+#[test]
+fn more_than_the_backlog_while_a_room_begins_is_shown_whole() {
+    let mut client = Client::new(1);
+    client.wish(|session, now| session.enter("r", now));
+    client.connect(json!([]));
+    client.answer("join", json!({ "type": "ack", "room": "r" }));
+    client.hear(&message(8));
+    client.hear(&message(9));
+    client.answer("history", batch([9], 9, true));
+    assert_eq!(client.numbers(), [8, 9]);
+}
+
+#[test]
+fn what_opens_a_room_of_two_is_not_old() {
+    let mut client = Client::in_room();
+    client.hear(&direct(2));
+    client.answer("history", direct_batch(1..=2, 2));
+    let old = client.shown.iter().filter_map(|event| match event {
+        Event::Message { seq, old, .. } => Some((*seq, *old)),
+        _ => None,
+    });
+    assert_eq!(old.collect::<Vec<_>>(), [(1, true), (2, false)]);
+}
+
+#[test]
+fn rooms_of_two_that_came_to_be_while_away_are_shown_from_their_beginning() {
+    for backlog in [0, 20] {
+        let mut client = Client::new(backlog);
+        client.connect(json!([]));
+        client.session.closed();
+        client.forget();
+        client.wish(Session::opened);
+        let welcome = json!({ "type": "welcome", "user": "alice", "rooms": [], "direct": ["@alice,bob"] });
+        client.answer("hello", welcome);
+        assert_eq!(client.said.last().unwrap()["after"], 0);
+        client.answer("history", direct_batch(1..=2, 2));
+        assert_eq!(client.numbers(), [1, 2]);
+    }
+}
+
+#[test]
+fn a_room_whose_end_cannot_be_found_holds_nothing_up() {
+    let mut client = Client::new(20);
+    client.wish(Session::opened);
+    let welcome = json!({ "type": "welcome", "user": "alice", "rooms": [], "direct": ["@alice,bob"] });
+    client.answer("hello", welcome);
+    client.wish(|session, now| session.say("@alice,bob", "hi", now));
+    client.answer("history", json!({ "type": "error", "code": "INTERNAL", "message": "no", "retry": false }));
+    assert!(
+        matches!(client.shown.last(), Some(Event::Refused { action, .. }) if action == "history"),
+        "{:?}",
+        client.shown
+    );
+    assert_eq!(client.actions().last(), Some(&"send"));
+}
+
+#[test]
+fn rooms_of_two_whose_end_was_not_found_yet_are_not_shown_after_a_lost_connection() {
+    let welcome = json!({ "type": "welcome", "user": "alice", "rooms": [], "direct": ["@alice,bob"] });
+    let mut client = Client::new(20);
+    client.wish(Session::opened);
+    client.answer("hello", welcome.clone());
+    client.session.closed();
+    client.forget();
+    client.wish(Session::opened);
+    client.answer("hello", welcome);
+    assert_eq!(client.actions(), ["hello", "history"]);
+    client.answer("history", direct_batch([7], 7));
+    assert!(client.numbers().is_empty());
+}
+
+#[test]
+fn nobody_is_done_before_the_welcome_and_the_beginning() {
+    for backlog in [0, 20] {
+        for room in ["r", "@alice,bob"] {
+            let mut client = Client::new(backlog);
+            assert!(!client.session.is_idle());
+            client.wish(|session, now| session.enter(room, now));
+            client.connect(json!([]));
+            assert!(!client.session.is_idle(), "{room}");
+            if room == "r" {
+                client.answer("join", json!({ "type": "ack", "room": "r" }));
+            }
+            assert!(!client.session.is_idle(), "{room}");
+            client.answer(
+                "history",
+                json!({ "type": "batch", "room": room, "items": [], "upto": 0, "more": false }),
+            );
+            assert!(client.session.is_idle(), "{room}");
+        }
+    }
+}
+
+#[test]
+fn a_question_finds_out_about_a_dead_connection_and_is_not_given_up_for_it() {
+    let mut client = Client::in_room();
+    client.wish(|session, now| session.say("r", "hi", now));
+    for redials in 1..=20 {
+        for _ in 0..20 {
+            client.wait(if client.redials < redials { SECOND } else { Duration::ZERO });
+        }
+        assert_eq!(client.redials, redials, "{:?}", client.actions());
+        client.session.closed();
+        client.connect(json!([{ "room": "r", "head": 2 }]));
+    }
+    assert_eq!((client.session.waiting(), client.session.not_sent), (1, 0));
+}
+
+#[test]
+fn a_question_that_a_living_connection_does_not_answer_is_given_up() {
+    let mut client = Client::in_room();
+    client.wish(|session, now| session.say("r", "hi", now));
+    for _ in 0..12 {
+        client.wait(10 * SECOND);
+        client.hear(&json!({ "type": "pong" }));
+    }
+    assert_eq!((client.session.waiting(), client.session.not_sent, client.redials), (0, 1, 0));
+}
+
+#[test]
+fn what_waits_has_an_end() {
+    let mut client = Client::new(20);
+    client.wish(|session, now| session.enter("r", now));
+    for n in 0..70 {
+        client.wish(|session, now| session.say("r", &n.to_string(), now));
+    }
+    assert_eq!((client.session.waiting(), client.session.not_sent), (64, 6));
+    let told = |event: &Event| matches!(event, Event::NotSent { code, .. } if code == "TOO_MANY");
+    assert_eq!(client.shown.iter().filter(|event| told(event)).count(), 6);
+}
+
+#[test]
+fn nothing_is_asked_before_the_last_of_many_welcomes() {
+    let mut client = Client::new(0);
+    let rooms: Vec<String> = (0..30).map(|n| format!("r{n}")).collect();
+    for room in &rooms {
+        client.wish(|session, now| session.enter(room, now));
+    }
+    client.connect(json!([]));
+    for join in client.said.clone().iter().filter(|frame| frame["action"] == "join") {
+        client.hear(&json!({ "type": "ack", "id": join["id"], "room": join["room"] }));
+        let batch = json!({ "type": "batch", "room": join["room"], "items": [], "upto": 0, "more": false });
+        client.answer("history", batch);
+    }
+    client.session.closed();
+    client.forget();
+    client.wish(|session, now| session.say("r29", "hi", now));
+    client.wish(Session::opened);
+    assert_eq!(client.actions(), ["hello", "hello"]);
+    let welcome =
+        |id: &Value| json!({ "type": "welcome", "id": id, "user": "alice", "rooms": [], "direct": [] });
+    let hellos = client.said.clone();
+    client.hear(&welcome(&hellos[0]["id"]));
+    assert!(!client.session.is_online() && client.said.len() == 2, "{:?}", client.said);
+    client.hear(&welcome(&hellos[1]["id"]));
+    assert_eq!(client.actions(), ["hello", "hello", "send"]);
+    let connected = |event: &&Event| matches!(event, Event::Connected { .. });
+    assert_eq!(client.shown.iter().filter(connected).count(), 1);
+}
+
+#[test]
+fn a_welcome_that_is_late_does_not_end_the_next_connection() {
+    let mut client = Client::in_room();
+    client.session.closed();
+    client.wish(Session::opened);
+    client.session.closed();
+    // The next one is being made.
+    client.wait(11 * SECOND);
+    assert_eq!(client.redials, 0);
+}
+
+#[test]
+fn one_goes_in_and_out_one_step_at_a_time() {
+    let joined = json!({ "type": "ack", "room": "r" });
+    let mut client = Client::in_room();
+    client.wish(|session, now| session.leave("r", now));
+    client.wish(|session, now| session.enter("r", now));
+    client.wish(|session, now| session.leave("r", now));
+    client.wish(|session, now| session.enter("r", now));
+    assert_eq!(client.actions(), ["leave"]);
+    client.answer("leave", joined.clone());
+    assert_eq!(client.actions(), ["leave", "join"]);
+    client.wish(|session, now| session.leave("r", now));
+    assert_eq!(client.actions(), ["leave", "join"]);
+    client.answer("join", joined.clone());
+    assert_eq!(client.actions(), ["leave", "join", "leave"]);
+    assert!(!client.session.is_idle());
+    client.answer("leave", joined);
+    assert!(client.session.is_idle());
+    assert_eq!(client.actions().len(), 3);
+}
+
+#[test]
+fn one_leaves_after_what_one_has_said() {
+    let mut client = Client::new(20);
+    client.wish(|session, now| session.enter("r", now));
+    client.wish(|session, now| session.say("r", "hi", now));
+    client.wish(|session, now| session.say("r", "bye", now));
+    client.connect(json!([]));
+    client.wish(|session, now| session.leave("r", now));
+    client.answer("join", json!({ "type": "ack", "room": "r" }));
+    client.answer("send", ack(1));
+    assert_eq!(client.actions(), ["hello", "join", "send", "send"]);
+    client.answer("send", ack(2));
+    assert_eq!(client.actions().last(), Some(&"leave"));
+}
+
+#[test]
+fn what_was_asked_in_a_room_that_one_has_left_is_forgotten() {
+    let mut client = Client::in_room();
+    client.hear(&message(5));
+    client.wait(SECOND);
+    assert_eq!(client.actions(), ["history"]);
+    client.wish(|session, now| session.leave("r", now));
+    client.answer("leave", json!({ "type": "ack", "room": "r" }));
+    client.wish(|session, now| session.enter("r", now));
+    client.answer("history", batch(3..=5, 5, false));
+    assert!(client.numbers().is_empty(), "it is no answer to what is asked now");
+    client.answer("join", json!({ "type": "ack", "room": "r" }));
+    client.answer("history", batch(4..=5, 5, true));
+    assert_eq!(client.numbers(), [4, 5]);
+}
+
+#[test]
+fn a_new_connection_is_in_no_room_that_was_left() {
+    let mut client = Client::in_room();
+    client.wish(|session, now| session.leave("r", now));
+    client.session.closed();
+    client.forget();
+    client.wish(|session, now| session.enter("r", now));
+    client.connect(json!([]));
+    assert_eq!(client.actions(), ["hello", "join"]);
+
+    // Left before it was known whether one was in.
+    client.wish(|session, now| session.leave("r", now));
+    client.session.closed();
+    client.forget();
+    client.connect(json!([]));
+    assert_eq!(client.actions(), ["hello"]);
+    assert!(client.session.is_idle());
+}
+
+#[test]
+fn a_room_of_two_goes_on_when_one_has_turned_away() {
+    let mut client = Client::new(0);
+    client.wish(|session, now| session.enter("@alice,bob", now));
+    client.connect(json!([]));
+    client.answer("history", direct_batch([], 0));
+    client.wish(|session, now| session.leave("@alice,bob", now));
+    assert_eq!(client.session.current(), None);
+    client.session.closed();
+    client.forget();
+    client.connect(json!([{ "room": "@alice,bob", "head": 1 }]));
+    assert_eq!(client.said[0]["resume"], json!([{ "room": "@alice,bob", "seq": 0 }]));
+    client.hear(&direct_batch([1], 1));
+    assert_eq!(client.numbers(), [1]);
 }
