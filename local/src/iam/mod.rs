@@ -32,6 +32,10 @@ use crate::store::Store;
 pub(crate) const OWNER_KEY: &str = "chatctl";
 pub(crate) const OWNER_SECRET: &str = "chatctl";
 
+/// Requests to IAM go to this region, wherever else its caller works. Source: IAM User Guide, "AWS: Denies access to AWS
+/// based on the requested Region".
+const REGION_OF_IAM: &str = "us-east-1";
+
 const ROLES: &str = "iam-role";
 const USERS: &str = "iam-user";
 
@@ -85,7 +89,15 @@ impl Iam {
         given: &dyn Fn(&str) -> Option<Key>,
     ) -> Result<(), AwsError> {
         let lower = action.to_ascii_lowercase();
-        let context = |key: &str| given(key).unwrap_or_else(|| self.condition_key(who, key));
+        let context = |key: &str| {
+            given(key).unwrap_or_else(|| match key {
+                // No source tells whose region counts when another service's request passes a role.
+                "aws:requestedregion" if lower.starts_with("iam:") && lower != "iam:passrole" => {
+                    Key::Values(vec![REGION_OF_IAM.to_owned()])
+                }
+                _ => self.condition_key(who, key),
+            })
+        };
         let request = Request { action: &lower, resource, caller: &[], context: &context };
         let decision = self.decide(who, &request);
         let reason = match decision {

@@ -2,6 +2,8 @@
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put, PutRequest, TransactWriteItem, WriteRequest};
 
+use chat_local::{Cloud, CloudConfig, Settings};
+
 use crate::caller::{Caller, cloud, create_table, refusal};
 
 const TABLE: &str = "arn:aws:dynamodb:us-east-1:000000000000:table/things";
@@ -83,6 +85,32 @@ async fn no_policy_reaches_beyond_the_permissions_boundary() {
     unbound().await.unwrap();
     wide.iam().list_roles().send().await.unwrap();
     assert_eq!(refusal(unbound().await).0, "NoSuchEntity");
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_region_that_policies_ask_for_is_the_clouds_own_and_of_iam_the_one_where_it_is() {
+    let settings = Settings { region: "eu-west-1".to_owned(), ..Settings::default() };
+    let cloud = Cloud::start(CloudConfig { settings, ..CloudConfig::in_memory() }).await.unwrap();
+    let owner = Caller::owner(&cloud);
+    for region in ["eu-west-1", "us-east-1"] {
+        let condition = format!(r#"{{"StringEquals":{{"aws:RequestedRegion":"{region}"}}}}"#);
+        owner
+            .create_role(
+                region,
+                &format!(
+                    r#"{{"Effect":"Allow","Action":["iam:ListRoles","logs:DescribeLogGroups"],"Resource":"*","Condition":{condition}}}"#
+                ),
+            )
+            .await;
+    }
+
+    let here = owner.assume("eu-west-1").await;
+    here.logs().describe_log_groups().send().await.unwrap();
+    assert_eq!(refusal(here.iam().list_roles().send().await).0, "AccessDenied");
+    let there = owner.assume("us-east-1").await;
+    there.iam().list_roles().send().await.unwrap();
+    assert_eq!(refusal(there.logs().describe_log_groups().send().await).0, "AccessDeniedException");
     cloud.shutdown().await;
 }
 
