@@ -444,30 +444,3 @@ proptest::proptest! {
         proptest::prop_assert!(again.is_empty(), "{:?}", summary(&again));
     }
 }
-
-#[test]
-fn a_function_that_names_no_role_is_left_alone_unless_its_role_is_made_anew() {
-    let stack = chat();
-    let unnamed = |observed: &Observed| {
-        let mut found: BTreeMap<Address, Live> =
-            observed.iter().map(|(at, live)| (at.clone(), live.clone())).collect();
-        let functions = found.iter_mut().filter(|(at, _)| at.kind == Kind::Function);
-        functions.for_each(|(_, live)| drop(live.properties.insert("role_id", Value::Null)));
-        crate::resources::function::presume_roles(&mut found);
-        found.into_iter().collect::<Observed>()
-    };
-    assert_eq!(summary(&plan_of(&stack, &unnamed(&deployed(&stack)))), [""; 0]);
-
-    let gone = without(&deployed(&stack), |at| {
-        matches!(at.kind, Kind::Role | Kind::Policy) && at.owner() == "connect"
-    });
-    let steps = summary(&plan_of(&stack, &unnamed(&gone)));
-    for step in ["create role/connect", "update function/connect", "update alias/connect"] {
-        assert!(steps.iter().any(|planned| planned == step), "no {step} in {steps:?}");
-    }
-    assert!(!steps.iter().any(|step| step.ends_with("/disconnect")), "{steps:?}");
-    // Another one than is named is a difference, whoever made it.
-    let plan =
-        plan_of(&stack, &drifted(&deployed(&stack), "function/connect", "role_id", json!("AROAOTHER")));
-    assert!(summary(&plan).contains(&"update function/connect".to_owned()), "{plan:?}");
-}

@@ -416,22 +416,6 @@ pub(super) async fn observe(cx: &Cx<'_>, part: &str) -> Result<Found, Error> {
     Ok(found)
 }
 
-/// A function from before descriptions named roles has the role that is there, as far as anybody can know. So nothing
-/// is published anew only to name it: that is done by the next change of its configuration.
-pub(crate) fn presume_roles(observed: &mut BTreeMap<Address, Live>) {
-    let role_id = |address: &Address| observed.get(&role::address(&address.name))?.outputs.get("id").cloned();
-    let of_functions = observed.keys().filter(|address| address.kind == Kind::Function);
-    let presumed: Vec<(Address, String)> =
-        of_functions.filter_map(|address| Some((address.clone(), role_id(address)?))).collect();
-    for (address, id) in presumed {
-        if let Some(named) = observed.get_mut(&address).and_then(|live| live.properties.get_mut(ROLE_ID))
-            && named.is_null()
-        {
-            *named = json!(id);
-        }
-    }
-}
-
 async fn find(cx: &Cx<'_>, part: &str) -> Result<Option<Live>, Error> {
     Ok(observe(cx, part).await?.into_iter().next().map(|(_, live)| live))
 }
