@@ -212,7 +212,7 @@ pub async fn verify_change(
     let connect = after.and_then(|after| after.versions.get(Handler::Connect.name())).cloned();
     let asked = async || match &connect {
         Some(version) => was_asked(ledger.aws(), ledger.scope(), version, since_ms).await,
-        None => false,
+        None => Ok(false),
     };
     let looking = verify(url, &verification.caller, age, asked);
     let saw = match look(url, looking, events, cancel).await? {

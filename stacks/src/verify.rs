@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use crate::aws::Aws;
+use crate::error::Error;
 use crate::logs::{self, LogLine, LogQuery};
 use crate::names::Scope;
 use crate::socket::{Caller, NoSocket, Pass, Socket, dial};
@@ -67,7 +68,8 @@ pub enum Age {
 }
 
 /// Connects to `url` and greets, again for a while if that fails, or if a client without a token was refused and
-/// `was_asked` finds no sign that it was the function that did so. Says what was seen.
+/// `was_asked` finds no sign that it was the function that did so. Says what was seen. The time for which faults are tried
+/// again begins with the first of them: what was spent on reading logs before is not theirs.
 ///
 /// # Errors
 /// What was seen last.
@@ -75,29 +77,38 @@ pub async fn verify(
     url: &str,
     caller: &Caller,
     age: Age,
-    was_asked: impl AsyncFn() -> bool,
+    was_asked: impl AsyncFn() -> Result<bool, Error>,
 ) -> Result<String, Fault> {
     let started = Instant::now();
+    let mut faulty_since = None;
     let mut pause = PAUSE;
     loop {
-        let outcome = match attempt(url, caller).await {
+        let begun = Instant::now();
+        let (outcome, since) = match attempt(url, caller).await {
             Ok(Seen::Welcome(seen)) => return Ok(seen),
-            Ok(Seen::Refusal(seen)) if was_asked().await => {
-                return Ok(format!(
-                    "{seen}; it was the function connect that was asked, so API, stage, authorizer and function work"
-                ));
-            }
             Ok(Seen::Refusal(seen)) => {
-                Ok(format!("{seen}; the log of connect does not show yet that it was asked"))
+                let unproved = match was_asked().await {
+                    Ok(true) => {
+                        return Ok(format!(
+                            "{seen}; it was the function connect that was asked, so API, stage, authorizer and function \
+                             work"
+                        ));
+                    }
+                    Ok(false) => "the log of connect does not show yet that it was asked".to_owned(),
+                    Err(why) => {
+                        format!("whether connect was asked is not known, since its log cannot be read: {why}")
+                    }
+                };
+                (Ok(format!("{seen}; {unproved}")), started)
             }
-            Err(fault) => Err(fault),
+            Err(fault) => (Err(fault), *faulty_since.get_or_insert(begun)),
         };
         let patience = match (&outcome, age) {
             (Err(Fault { unreachable: true, .. }), _) => UNREACHABLE_FOR,
             (_, Age::New) => WRONG_FOR_IF_NEW,
             (_, Age::Served) => WRONG_FOR,
         };
-        if started.elapsed() + pause > patience {
+        if since.elapsed() + pause > patience {
             return outcome;
         }
         sleep(pause).await;
@@ -185,17 +196,17 @@ async fn within<T>(what: &str, work: impl Future<Output = Result<T, Fault>>) -> 
 
 /// Whether `version` of the function that lets clients in says that it refused one since `since_ms`: a gateway may
 /// refuse without asking, and the version before may still be asked by others.
-pub(crate) async fn was_asked(aws: &Aws, scope: &Scope, version: &str, since_ms: i64) -> bool {
+pub(crate) async fn was_asked(aws: &Aws, scope: &Scope, version: &str, since_ms: i64) -> Result<bool, Error> {
     let pattern = Some(REFUSED.to_owned());
     let query = LogQuery { functions: vec![Handler::Connect], since_ms, pattern, limit: None };
     let started = Instant::now();
     loop {
-        let lines = logs::query(aws, scope, &query).await.unwrap_or_default();
+        let lines = logs::query(aws, scope, &query).await?;
         if lines.iter().any(|line| is_refusal_by(line, version)) {
-            return true;
+            return Ok(true);
         }
         if started.elapsed() > LOGS_WITHIN {
-            return false;
+            return Ok(false);
         }
         sleep(PAUSE * 2).await;
     }
@@ -270,7 +281,7 @@ mod tests {
     #[tokio::test]
     async fn a_welcome_is_what_is_wanted_and_the_client_leaves_in_order() {
         let (url, told) = server(r#"{"type":"welcome","id":"chatctl-verify","user":"x"}"#).await;
-        let seen = verify(&url, &named(), Age::Served, async || false).await.unwrap();
+        let seen = verify(&url, &named(), Age::Served, async || Ok(false)).await.unwrap();
         assert!(seen.contains("welcomed as x"), "{seen}");
         let told = told.await.unwrap();
         assert!(told[0].contains(r#""action":"hello""#), "{told:?}");
@@ -294,26 +305,64 @@ mod tests {
         assert!(fault.unreachable && fault.saw.contains("cannot be reached"), "{fault:?}");
     }
 
-    #[tokio::test]
-    async fn a_refusal_is_tried_again_until_the_function_is_seen_to_have_refused() {
+    /// A server that answers each connection with the next of these statuses, and with the last for ever.
+    async fn refusing(statuses: &'static [&'static str]) -> (String, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/dev", listener.local_addr().unwrap());
         let refusing = tokio::spawn(async move {
-            loop {
+            for n in 0.. {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let _ = stream.read(&mut [0; 4096]).await;
-                let forbidden = "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-                stream.write_all(forbidden.as_bytes()).await.unwrap();
+                let status = statuses[n.min(statuses.len() - 1)];
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });
-        let nobody = Caller { pass: Pass::Nothing, ..named() };
-        let looks = AtomicUsize::new(0);
-        let asked_at_last = async || looks.fetch_add(1, Ordering::Relaxed) == 1;
+        (url, refusing)
+    }
 
-        let seen = verify(&url, &nobody, Age::Served, asked_at_last).await.unwrap();
+    fn nobody() -> Caller {
+        Caller { pass: Pass::Nothing, ..named() }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_tried_again_until_the_function_is_seen_to_have_refused() {
+        let (url, refusing) = refusing(&["403 Forbidden"]).await;
+        let looks = AtomicUsize::new(0);
+        let asked_at_last = async || Ok(looks.fetch_add(1, Ordering::Relaxed) == 1);
+
+        let seen = verify(&url, &nobody(), Age::Served, asked_at_last).await.unwrap();
 
         assert!(seen.contains("refused (403)") && seen.contains("connect that was asked"), "{seen}");
         assert_eq!(looks.load(Ordering::Relaxed), 2);
+        refusing.abort();
+    }
+
+    #[tokio::test]
+    async fn a_fault_is_tried_again_however_long_a_log_was_read_before() {
+        let (url, refusing) = refusing(&["403 Forbidden", "503 Service Unavailable", "403 Forbidden"]).await;
+        let looks = AtomicUsize::new(0);
+        let slow = async || {
+            let again = looks.fetch_add(1, Ordering::Relaxed) > 0;
+            // Not long enough for a refusal not to be tried again, but together with the pause for a fault.
+            if !again {
+                sleep(WRONG_FOR - PAUSE * 2).await;
+            }
+            Ok(again)
+        };
+
+        let seen = verify(&url, &nobody(), Age::Served, slow).await.unwrap();
+
+        assert!(seen.contains("connect that was asked"), "{seen}");
+        refusing.abort();
+    }
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_read_is_said_and_not_waited_for() {
+        let (url, refusing) = refusing(&["403 Forbidden"]).await;
+        let denied = async || Err(Error::bug("not authorized"));
+        let seen = verify(&url, &nobody(), Age::Served, denied).await.unwrap();
+        assert!(seen.contains("cannot be read") && seen.contains("not authorized"), "{seen}");
         refusing.abort();
     }
 

@@ -166,8 +166,8 @@ fn a_first_deploy_that_does_not_answer_says_that_there_is_nothing_to_go_back_to(
 }
 
 /// What the log of `connect` shows.
-async fn asked() -> bool {
-    true
+async fn asked() -> Result<bool, chat_stacks::Error> {
+    Ok(true)
 }
 
 #[tokio::test]
