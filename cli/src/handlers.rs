@@ -125,7 +125,10 @@ pub(crate) fn find(directory: &Path) -> Result<Built> {
 /// Where cargo has put the handlers the last time, unless its settings name another place.
 pub(crate) fn last(sources: &Path, toolchain: &Toolchain, profile: Profile) -> Binaries {
     let target = env::read(env::CARGO_TARGET_DIR).unwrap_or_else(|| "target".to_owned());
-    let mut directory = sources.join(target);
+    last_in(sources.join(target), toolchain, profile)
+}
+
+fn last_in(mut directory: PathBuf, toolchain: &Toolchain, profile: Profile) -> Binaries {
     if let Toolchain::Zigbuild { target } = toolchain {
         directory.push(target);
     }
@@ -286,7 +289,7 @@ mod tests {
     #[test]
     fn what_cargo_built_last_is_where_it_puts_its_profiles() {
         let sources = tempfile::tempdir().unwrap();
-        let last = |toolchain, profile| last(sources.path(), &toolchain, profile);
+        let last = |toolchain, profile| last_in(sources.path().join("target"), &toolchain, profile);
         assert!(last(Toolchain::Cargo, Profile::Dev).is_empty());
         let debug = sources.path().join("target/debug");
         std::fs::create_dir_all(&debug).unwrap();

@@ -1,6 +1,8 @@
 //! A stage in work: its settings, the connection to its cloud, and its handlers packed for upload. What every verb on
 //! a stage starts from.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chat_stacks::chat::stack_in_build;
@@ -8,11 +10,11 @@ use chat_stacks::ledger::{Applied, Ledger};
 use chat_stacks::settings::{AuthMode, Endpoint, KeyId, PublicKey};
 use chat_stacks::socket::{Caller, Pass};
 use chat_stacks::{
-    Artifacts, Aws, Building, Effort, Observed, Plan, PlanOptions, Settings, Stack, StageName, StageSettings,
-    StaticCredentials, Target, drift, observe, plan,
+    Artifacts, Aws, Building, Effort, Handler, Observed, Plan, PlanOptions, Settings, Stack, StageName,
+    StageSettings, StaticCredentials, Target, drift, observe, plan,
 };
 
-use crate::artifacts;
+use crate::artifacts::{self, Packed};
 use crate::cloud;
 use crate::context::Context;
 use crate::env;
@@ -268,45 +270,64 @@ pub(crate) async fn artifacts(
     settings: &StageSettings,
 ) -> Result<Artifacts> {
     let ahead = async {
-        if context.global.handlers.is_none()
-            && let (Ok(sources), Ok(toolchain)) = (project.sources(), Toolchain::of(settings))
-        {
-            // Only a guess: what fails here is said when it counts.
-            let _ =
-                pack(project, settings, &handlers::last(sources, &toolchain, settings.build_profile)).await;
-        }
+        // Only a guess, and nothing is kept of it: what fails here is said when it counts.
+        let guess = async {
+            let toolchain = Toolchain::of(settings)?;
+            let last = handlers::last(project.sources()?, &toolchain, settings.build_profile);
+            let (cache, effort) = (cache(project)?, effort(settings));
+            each(&last, move |handler, binary| artifacts::pack(&cache, handler, binary, effort, None)).await
+        };
+        Ok(if context.global.handlers.is_none() { guess.await.unwrap_or_default() } else { BTreeMap::new() })
     };
-    let (built, ()) = tokio::join!(build(context, project, settings), ahead);
-    pack(project, settings, &built?.binaries).await
+    let (built, ahead) = tokio::try_join!(build(context, project, settings), ahead)?;
+    pack(project, settings, &built.binaries, ahead).await
 }
 
-/// Packs the handlers, each on a thread of its own.
+/// Packs the handlers, as far as they are not packed already.
 pub(crate) async fn pack(
     project: &Project,
     settings: &StageSettings,
     binaries: &Binaries,
+    ahead: BTreeMap<Handler, Packed>,
 ) -> Result<Artifacts> {
-    let cache = project.state_dir()?.join("artifacts");
-    let effort = match settings.endpoint {
+    let (cache, effort) = (cache(project)?, effort(settings));
+    each(binaries, move |handler, binary| {
+        Ok(artifacts::pack(&cache, handler, binary, effort, ahead.get(&handler))?.keep(&cache))
+    })
+    .await
+}
+
+/// Where packed handlers are kept.
+fn cache(project: &Project) -> Result<PathBuf> {
+    Ok(project.state_dir()?.join("artifacts"))
+}
+
+const fn effort(settings: &StageSettings) -> Effort {
+    match settings.endpoint {
         Endpoint::Local => Effort::Quick,
         Endpoint::Aws | Endpoint::Url(_) => Effort::Small,
-    };
+    }
+}
+
+/// Does something with each binary, on a thread of its own.
+async fn each<T: Send + 'static>(
+    binaries: &Binaries,
+    work: impl Fn(Handler, &Path) -> std::result::Result<T, chat_stacks::Error> + Send + Sync + 'static,
+) -> Result<BTreeMap<Handler, T>> {
+    let work = Arc::new(work);
     let jobs: Vec<_> = binaries
         .iter()
         .map(|(handler, path)| {
-            let (handler, path, cache) = (*handler, path.clone(), cache.clone());
-            tokio::task::spawn_blocking(move || {
-                artifacts::pack(&cache, handler, &path, effort).map(|packed| (handler, packed))
-            })
+            let (handler, path, work) = (*handler, path.clone(), Arc::clone(&work));
+            tokio::task::spawn_blocking(move || work(handler, &path).map(|done| (handler, done)))
         })
         .collect();
-    let mut artifacts = Artifacts::new();
+    let mut all = BTreeMap::new();
     for job in jobs {
-        let packed = job
+        let done = job
             .await
             .map_err(|e| CliError::failed("pack_failed", "failed to pack the handlers").because(&e))?;
-        let (handler, artifact) = packed?;
-        artifacts.insert(handler, artifact);
+        all.extend([done?]);
     }
-    Ok(artifacts)
+    Ok(all)
 }

@@ -1,6 +1,7 @@
 //! `build`: builds and packs the handlers as a deploy does, and checks that they would start where the stage is. What a
 //! CI job does before it has credentials.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use chat_stacks::glibc::{Program, Version};
@@ -46,7 +47,7 @@ pub(crate) async fn run(context: &Context) -> Result<ExitCode> {
     let project = context.project()?;
     let settings = stage::read_names(context, &project)?;
     let built = stage::build(context, &project, &settings).await?;
-    let artifacts = stage::pack(&project, &settings, &built.binaries).await?;
+    let artifacts = stage::pack(&project, &settings, &built.binaries, BTreeMap::new()).await?;
     let needs = |binary: &std::path::Path| -> Option<Version> {
         // A handler for another system than Linux has no such needs.
         Program::read(&std::fs::read(binary).ok()?).ok()?.needs
