@@ -33,18 +33,23 @@ impl Known {
     }
 
     /// Puts what was read, oldest first and beginning with the newest known message, to what is known, and gives the
-    /// whole tail. `None`, and the room is forgotten, if that message is not where it was.
+    /// whole tail. `None`, and the room is forgotten, if that message is not where it was, or if something is missing: an
+    /// eventually consistent read need not show what was stored first.
     pub(super) fn extend(&self, room: &Room, read: Vec<Recent>) -> Option<Vec<Recent>> {
         let mut rooms = self.0.borrow_mut();
         let memory = rooms.get_mut(room)?;
-        let mut read = read.into_iter();
-        if let Some(newest) = memory.tail.front()
-            && read.next().as_ref() != Some(newest)
-        {
+        let newest = memory.tail.front();
+        let known = usize::from(newest.is_some());
+        let head = newest.map(|newest| newest.seq);
+        let (begin, news) = read.split_at(known.min(read.len()));
+        let follows = news.iter().try_fold(head, |head, message| {
+            (Seq::after(head) == Some(message.seq)).then_some(Some(message.seq))
+        });
+        if begin.first() != newest || follows.is_none() {
             rooms.remove(room);
             return None;
         }
-        read.for_each(|message| memory.push(message));
+        read.into_iter().skip(known).for_each(|message| memory.push(message));
         Some(memory.tail.iter().cloned().collect())
     }
 
@@ -130,11 +135,19 @@ mod tests {
     }
 
     #[test]
-    fn a_room_whose_newest_known_message_is_gone_or_another_is_forgotten() {
+    fn a_room_is_forgotten_if_its_newest_known_message_is_gone_or_another_or_if_one_is_missing_after_it() {
         let (known, room) = (Known::default(), room(1));
         let other = Recent { request: "another".into(), ..message(2) };
-        for read in [vec![], vec![message(3)], vec![other, message(3)]] {
-            known.learn(&room, &[message(2), message(1)]);
+        let some = [message(2), message(1)];
+        for (tail, read) in [
+            (&some[..], vec![]),
+            (&some[..], vec![message(3)]),
+            (&some[..], vec![other, message(3)]),
+            (&some[..], vec![message(2), message(4)]),
+            (&some[..], vec![message(2), message(3), message(5)]),
+            (&[], vec![message(2)]),
+        ] {
+            known.learn(&room, tail);
             assert_eq!(known.extend(&room, read), None);
             assert_eq!(known.of(&room), None);
         }

@@ -9,8 +9,8 @@ use super::{Table, failure, items};
 use crate::ids::{Room, RoomName, Seq};
 use crate::ports::{Read, Recent, Recipient, StoreResult, TAIL};
 
-/// The newest known message, and those that may have come since. Of a room in which more was said, the last [`TAIL`]
-/// messages are less to read.
+/// The newest known message, and those that may have come since. Where more was said, the last [`TAIL`] messages are read
+/// instead, which is about as much; next to fewer subscriptions than there may be, more messages have room.
 const NEWS: usize = 1 + TAIL;
 /// Subscriptions up to which one Query reads both. Of many more it would need several pages, one after the other.
 const SUBSCRIPTIONS: usize = 1_000;
