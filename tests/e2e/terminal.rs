@@ -93,6 +93,41 @@ fn piped(chatctl: &Chatctl, args: &[&str], input: &[u8]) -> (i32, String, String
 }
 
 #[test]
+fn a_script_is_answered_in_order_and_goes_on_when_nobody_reads_it() {
+    let (chatctl, _) = Chatctl::with_cloud();
+    chatctl.data(&["deploy", "--yes"]);
+
+    // All of it is read before the welcome.
+    let (code, shown, said) =
+        piped(&chatctl, &["asked", "--user", "ci", "-n", "0"], b"one\ntwo\n/history 5\n/who\n");
+    assert_eq!(code, 0, "{said}");
+    let texts: Vec<&str> =
+        shown.lines().filter_map(|line| line.split_once("ci: ")).map(|(_, text)| text).collect();
+    assert!(
+        texts.ends_with(&["one", "two"]) && texts.len() == 4,
+        "both, and once more from the history: {shown}"
+    );
+    assert!(shown.lines().last().is_some_and(|line| line.contains("ci")), "and who is there: {shown}");
+
+    let mut command = chatctl.command(&["chat", "unread", "--user", "ci"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("chatctl is ours");
+    drop(child.stdout.take());
+    let input: String = (1..=40).map(|n| format!("{n}\n")).collect();
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads on");
+    assert_eq!(child.wait().expect("chatctl is ours").code(), Some(0));
+    let (_, shown, _) = piped(&chatctl, &["unread", "--user", "ci", "-n", "100"], b"");
+    assert_eq!(shown.lines().count(), 40, "{shown}");
+
+    // A directory is no text.
+    let mut command = chatctl.command(&["chat", "unread", "--user", "ci", "-n", "0"]);
+    command.stdin(std::fs::File::open("/").expect("it is there"));
+    let done = command.output().expect("chatctl is ours");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.code() == Some(1) && said.contains("cannot be read"), "{said}");
+}
+
+#[test]
 fn a_script_says_something_and_sees_whether_it_arrived() {
     let (chatctl, _) = Chatctl::with_cloud();
     let (code, _, said) = piped(&chatctl, &["--user", "ci"], b"hi\n");

@@ -23,10 +23,8 @@ impl Session {
         if name.starts_with('@') {
             self.met.insert(name.to_owned());
             self.ask_for_beginning(name, now, steps);
-        } else if !self.asks(name, |purpose| matches!(purpose, Purpose::Join(_) | Purpose::Leave(_))) {
-            // The server handles the frames of a connection at the same time, so no two of these may be under way.
-            let frame = json!({ "action": "join", "room": name });
-            self.ask(Purpose::Join(name.to_owned()), frame, now, steps);
+        } else {
+            self.join(name, now, steps);
         }
     }
 
@@ -37,13 +35,18 @@ impl Session {
         }
     }
 
+    /// Asks for a room's newest messages, or for what is missing if it has begun before.
     pub(super) fn ask_for_beginning(&mut self, name: &str, now: Instant, steps: &mut Vec<Step>) {
+        if self.rooms.get(name).is_some_and(|room| room.seq.is_some()) {
+            self.ask_to_fill(name, now, steps);
+            return;
+        }
         // One at least says where the room ends.
         let frame = json!({ "action": "history", "room": name, "limit": self.backlog.max(1) });
         self.ask(Purpose::Begin(name.to_owned()), frame, now, steps);
     }
 
-    /// Shows a room from these messages of `batch` on, or from its end if there are none.
+    /// Shows a room from these messages of `batch` on, or from its end if there are none. Tells after which number.
     pub(super) fn begin_with(
         &mut self,
         name: &str,
@@ -51,15 +54,16 @@ impl Session {
         batch: &Value,
         now: Instant,
         steps: &mut Vec<Step>,
-    ) {
-        let Some(room) = self.rooms.get_mut(name) else { return };
+    ) -> Option<u64> {
+        let room = self.rooms.get_mut(name)?;
         let upto = batch["upto"].as_u64().unwrap_or(0);
         let before = items.first().map_or(upto, |item| item.seq.saturating_sub(1));
         // What has come already was said after one came in, whether the history has it or not.
         let before_new = room.first_held().map_or(u64::MAX, |seq| seq.saturating_sub(1));
-        room.seq.get_or_insert(before.min(before_new));
+        let begun = *room.seq.get_or_insert(before.min(before_new));
         room.old_until = items.last().map_or(0, |item| item.seq).min(before_new);
         self.take(name, items, now, steps);
+        Some(begun)
     }
 
     pub(super) fn drop_room(&mut self, name: &str) {

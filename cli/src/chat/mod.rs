@@ -33,7 +33,6 @@ use crate::token;
 use crate::verbs::deploy::status_of;
 use command::{Command, HELP, room_of};
 use link::{Link, News};
-use questions::OUTBOX;
 use screen::{Input, Screen};
 use session::{Event, Session, Step};
 
@@ -64,7 +63,9 @@ impl fmt::Display for Report {
 }
 
 pub(crate) async fn run(context: &Context, args: &args::Chat) -> Result<ExitCode> {
-    let user = user(args.user.as_deref(), args.token.as_deref(), env::read(env::LOGIN))?;
+    // A variable that is set to nothing, as by a secret that is not there, is none.
+    let token = args.token.as_deref().filter(|token| !token.is_empty());
+    let user = user(args.user.as_deref(), token, env::read(env::LOGIN))?;
     let room = room_of(&args.room, &user).map_err(|why| CliError::usage("invalid_room", why))?;
     let opening = async {
         let stage = Stage::open(context, args.cloud.port).await?;
@@ -76,13 +77,18 @@ pub(crate) async fn run(context: &Context, args: &args::Chat) -> Result<ExitCode
         Ok((stage, url))
     };
     let (stage, url) = context.unless_stopped(opening).await?;
-    let door = Door { stage: &stage, url, user: user.clone(), token: args.token.clone() };
+    let door = Door { stage: &stage, url, user: user.clone(), token: token.map(str::to_owned) };
     // Before the terminal is taken over, so that an error is printed as any other.
     door.caller()?;
     let session = Session::new(&user, args.history, &prefix()?);
     let mut screen = Screen::open(context)?;
     let mut talk = Talk::new(context, &door, session, args.follow);
     let ended = talk.run(&mut screen, &room).await;
+    if let Err(why) = &ended {
+        for event in talk.session.unsaid(&why.message) {
+            screen.show(context, &event, &talk.session.user);
+        }
+    }
     screen.close();
     ended?;
     let no_answer = talk.no_answer();
@@ -111,7 +117,11 @@ fn user(named: Option<&str>, token: Option<&str>, login: Option<String>) -> Resu
     match (named, token.and_then(token::subject).filter(|subject| is_id(subject))) {
         (Some(user), Some(subject)) if user != subject => {
             Err(CliError::usage("not_your_token", format!("the token is {subject}'s, not {user}'s"))
-                .help(format!("leave out --user, or have one signed: chatctl token --user {user}")))
+                .help(format!(
+                    "leave out --user, or have one signed: chatctl token --user {user}; where names are enough, leave out \
+                     --token and unset {}",
+                    env::TOKEN
+                )))
         }
         (_, Some(subject)) => Ok(subject),
         (Some(user), None) => Ok(user.to_owned()),
@@ -142,7 +152,7 @@ impl Door<'_> {
     /// With a fresh token, if the stage wants one.
     fn caller(&self) -> Result<Caller> {
         let caller = self.stage.caller(self.user.clone(), TOKEN_S)?;
-        if let Some(token) = &self.token {
+        if let Some(token) = self.token.as_ref().filter(|_| caller.pass != Pass::Name) {
             return Ok(Caller { pass: Pass::Token(token.clone()), ..caller });
         }
         if caller.pass == Pass::Nothing {
@@ -212,6 +222,8 @@ impl<'a> Talk<'a> {
     /// Until the user leaves, or it turns out that there is nothing to stay for.
     async fn run(&mut self, screen: &mut Screen, room: &str) -> Result<()> {
         self.interactive = screen.is_terminal();
+        // What was to be said is said all the same.
+        self.context.output.stay_without_reader();
         let steps = self.session.enter(room, Instant::now());
         self.do_all(steps, screen)?;
         let mut sent = 0;
@@ -220,6 +232,10 @@ impl<'a> Talk<'a> {
                 break;
             }
             let now = Instant::now();
+            // Whoever only listens has nothing to stay for when nobody listens to him.
+            if self.follow && self.context.output.has_lost_its_reader() {
+                self.leave(screen);
+            }
             // As long as messages go out, however slowly the stage lets them, there is hope for the others.
             if self.leave_by.is_some() && sent != self.session.sent {
                 self.leave_by = Some(now + LEAVE_WITHIN);
@@ -237,15 +253,21 @@ impl<'a> Talk<'a> {
             screen.prompt(self.session.current(), &self.session.user, self.session.is_online());
             // A pipe waits until there is room. A terminal is served as long as it is there: it prints while it reads, and
             // nothing else tells that somebody pressed Ctrl-C.
-            let reads = self.interactive || (!self.input_ended && self.session.waiting() < OUTBOX);
+            let reads = self.interactive || (!self.input_ended && !self.session.is_full());
             let next_due = self.next_due();
             let steps = tokio::select! {
                 input = screen.input(), if reads => match input {
-                    Input::Line(_) if self.leave_by.is_some() => {
+                    Input::Line(_) if self.leave_by.is_some() && self.interactive => {
                         self.say_goodbye(screen);
                         Vec::new()
                     }
                     Input::Line(line) => self.command(&line, screen),
+                    Input::Broken(why) => {
+                        self.refuse(&format!("the input cannot be read any further: {why}"), screen);
+                        self.input_ended = true;
+                        self.leave(screen);
+                        Vec::new()
+                    }
                     Input::End => {
                         self.input_ended = true;
                         // At a terminal that is the wish to leave; whoever follows a pipe stays.
@@ -439,13 +461,13 @@ impl<'a> Talk<'a> {
         for step in steps {
             match step {
                 Step::Send(frame) => self.send(&frame),
-                Step::Redial => {
+                Step::Redial(reason) => {
                     // Who waits for the next one already goes on waiting.
                     if matches!(self.line, Line::Up(_))
                         && let Line::Up(link) = std::mem::replace(&mut self.line, Line::Down(Instant::now()))
                     {
                         tokio::spawn(link.close());
-                        self.ended("the server does not answer", screen)?;
+                        self.ended(&reason, screen)?;
                     }
                 }
                 Step::Show(event) => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::delivery::{messages, show};
-use super::session::{Event, PING_EVERY, Presence, Session, Step, Task, text_of};
+use super::session::{BATCH_MAX, Event, PING_EVERY, Presence, Session, Step, Task, text_of};
 
 /// How long an answer may take before the question is asked again, under the same id.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -15,8 +15,11 @@ const BACK_OFF: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(8);
 /// How often a question is asked again, on connections that live, before it is given up.
 const ATTEMPTS: u32 = 10;
-/// Messages that may wait.
+/// How often a greeting is repeated on one connection. The next one may meet another process.
+const GREETINGS: u32 = 2;
+/// Messages and questions that may wait.
 pub(super) const OUTBOX: usize = 64;
+const NO_ANSWER: &str = "the server does not answer";
 const TEXT_MAX_CHARS: usize = 4_000;
 const FRAME_MAX_BYTES: usize = 16 * 1024;
 
@@ -34,9 +37,7 @@ pub(super) enum Purpose {
     Mark(String),
     /// Whether a room really began anew.
     Anew(String),
-    Look(String),
-    Who(String),
-    Say(Outgoing),
+    Wish(Wish),
     Ping,
 }
 
@@ -51,9 +52,7 @@ impl Purpose {
             | Self::Fill(room)
             | Self::Mark(room)
             | Self::Anew(room)
-            | Self::Look(room)
-            | Self::Who(room)
-            | Self::Say(Outgoing { room, .. }) => Some(room),
+            | Self::Wish(Wish { room, .. }) => Some(room),
         }
     }
 
@@ -63,10 +62,43 @@ impl Purpose {
     }
 }
 
+/// What the user wants in a room. One at a time, in order: the server handles the frames of a connection at the same time,
+/// and whoever asks for the history after having said something wants to see that, too.
 #[derive(Clone, Debug)]
-pub(super) struct Outgoing {
-    room: String,
-    text: String,
+pub(super) struct Wish {
+    pub(super) room: String,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Say(String),
+    /// So many messages again, the newest or those before a number.
+    Look {
+        before: Option<u64>,
+        limit: u64,
+    },
+    Who,
+}
+
+impl Wish {
+    const fn is_message(&self) -> bool {
+        matches!(self.what, What::Say(_))
+    }
+
+    fn frame(&self) -> Value {
+        let Self { room, what } = self;
+        match what {
+            What::Say(text) => json!({ "action": "send", "room": room, "body": { "text": text } }),
+            What::Look { before: None, limit } => {
+                json!({ "action": "history", "room": room, "limit": limit })
+            }
+            What::Look { before: Some(before), limit } => {
+                json!({ "action": "history", "room": room, "before": before, "limit": limit })
+            }
+            What::Who => json!({ "action": "who", "room": room }),
+        }
+    }
 }
 
 /// A question without an answer.
@@ -78,23 +110,56 @@ pub(super) struct Pending {
     pub(super) heard: bool,
     /// When it is asked again.
     pub(super) due: Instant,
+    /// The server wants it to be asked again.
+    pub(super) put_off: bool,
     /// How often it was asked again on a connection that had said something since.
     pub(super) attempts: u32,
 }
 
 impl Session {
-    /// How many messages wait, the one under way included.
-    pub(crate) fn waiting(&self) -> usize {
-        let under_way =
-            self.pending.values().filter(|asked| matches!(asked.purpose, Purpose::Say(_))).count();
-        self.outbox.len() + under_way
+    /// What the user wants and has not got yet, in order: first what is under way.
+    fn wishes(&self) -> impl Iterator<Item = &Wish> {
+        let under_way = self.pending.values().filter_map(|asked| match &asked.purpose {
+            Purpose::Wish(wish) => Some(wish),
+            _ => None,
+        });
+        under_way.chain(&self.outbox)
     }
 
-    /// Whether one has been let in, and everything was answered.
+    /// How many messages wait, the one under way included.
+    pub(crate) fn waiting(&self) -> usize {
+        self.wishes().filter(|wish| wish.is_message()).count()
+    }
+
+    /// Whether no more is taken for now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.wishes().count() >= OUTBOX
+    }
+
+    pub(super) fn wants_something_in(&self, room: &str) -> bool {
+        self.wishes().any(|wish| wish.room == room)
+    }
+
+    /// What to say of messages that will not be sent any more.
+    pub(crate) fn unsaid(&self, why: &str) -> Vec<Event> {
+        let unsaid = self.wishes().filter_map(|wish| match &wish.what {
+            What::Say(text) => Some(Event::NotSent {
+                room: wish.room.clone(),
+                text: text.clone(),
+                code: "NOT_CONNECTED".to_owned(),
+                message: why.to_owned(),
+            }),
+            What::Look { .. } | What::Who => None,
+        });
+        unsaid.collect()
+    }
+
+    /// Whether one has been let in, everything was answered, and nothing that has come waits for what is missing before it.
     pub(crate) fn is_idle(&self) -> bool {
         self.welcomed_before
             && self.outbox.is_empty()
             && self.parting.is_empty()
+            && !self.rooms.values().any(|room| room.filling && room.missing())
             && self.pending.values().all(|asked| matches!(asked.purpose, Purpose::Ping | Purpose::Mark(_)))
     }
 
@@ -102,6 +167,12 @@ impl Session {
         match purpose {
             Purpose::Hello => self.welcomed(frame, now, steps),
             Purpose::Join(room) => {
+                for asked in self.pending.values_mut() {
+                    // It could not be asked before.
+                    if matches!(&asked.purpose, Purpose::Wish(wish) if wish.room == room) {
+                        asked.due = now;
+                    }
+                }
                 // One may have left it meanwhile.
                 if self.rooms.contains_key(&room) {
                     self.ask_for_beginning(&room, now, steps);
@@ -114,7 +185,12 @@ impl Session {
                 self.begin_with(&name, items, frame, now, steps);
             }
             Purpose::Fill(name) => self.fill_with(&name, frame, now, steps),
-            Purpose::Mark(name) => self.begin_with(&name, Vec::new(), frame, now, steps),
+            Purpose::Mark(name) => {
+                let watched_from = self.begin_with(&name, Vec::new(), frame, now, steps);
+                if let Some(room) = self.rooms.get_mut(&name) {
+                    room.watched_from = watched_from;
+                }
+            }
             Purpose::Anew(name) => {
                 let upto = frame["upto"].as_u64().unwrap_or(0);
                 if let Some(room) = self.rooms.get_mut(&name).filter(|room| room.seq > Some(upto)) {
@@ -123,15 +199,17 @@ impl Session {
                     self.ask_to_fill(&name, now, steps);
                 }
             }
-            Purpose::Look(name) => {
-                steps.extend(messages(frame).into_iter().map(|item| show(&name, item, true)));
-            }
-            Purpose::Who(room) => {
-                let users = frame["users"].as_array().into_iter().flatten();
-                let users = users.filter_map(Value::as_str).map(str::to_owned).collect();
-                steps.push(Step::Show(Event::Who { room, users, more: frame["more"] == true }));
-            }
-            Purpose::Say(_) => self.sent += 1,
+            Purpose::Wish(Wish { room, what }) => match what {
+                What::Say(_) => self.sent += 1,
+                What::Look { .. } => {
+                    steps.extend(messages(frame).into_iter().map(|item| show(&room, item, true)));
+                }
+                What::Who => {
+                    let users = frame["users"].as_array().into_iter().flatten();
+                    let users = users.filter_map(Value::as_str).map(str::to_owned).collect();
+                    steps.push(Step::Show(Event::Who { room, users, more: frame["more"] == true }));
+                }
+            },
         }
     }
 
@@ -148,13 +226,18 @@ impl Session {
         let attempts = if code == "RATE_LIMITED" { 0 } else { asked.attempts };
         if frame["retry"] == true && attempts < ATTEMPTS {
             let wait = frame["retry_ms"].as_u64().map_or_else(|| back_off(attempts), Duration::from_millis);
-            self.pending.insert(id, Pending { due: now + wait, attempts, ..asked });
+            self.pending.insert(id, Pending { due: now + wait, put_off: true, attempts, ..asked });
             return;
         }
-        if matches!(code.as_str(), "TOKEN_EXPIRED" | "NOT_FOUND") && attempts < ATTEMPTS {
-            // A new connection mends both, and asks again.
+        // A new connection mends these, and asks again.
+        let reason = match code.as_str() {
+            "TOKEN_EXPIRED" => Some("the token of this connection has expired"),
+            "NOT_FOUND" => Some("the server does not know this connection any more"),
+            _ => None,
+        };
+        if let Some(reason) = reason.filter(|_| attempts < ATTEMPTS) {
             self.pending.insert(id, Pending { attempts: attempts + 1, ..asked });
-            steps.push(Step::Redial);
+            steps.push(Step::Redial(reason.to_owned()));
             return;
         }
         self.give_up(asked, code, message, now, steps);
@@ -169,10 +252,16 @@ impl Session {
         steps: &mut Vec<Step>,
     ) {
         let (action, room) = match asked.purpose {
-            Purpose::Say(Outgoing { room, text }) => {
+            Purpose::Wish(Wish { room, what }) => {
                 self.not_sent += 1;
-                steps.push(Step::Show(Event::NotSent { room, text, code, message }));
-                return;
+                match what {
+                    What::Say(text) => {
+                        steps.push(Step::Show(Event::NotSent { room, text, code, message }));
+                        return;
+                    }
+                    What::Look { .. } => ("history", Some(room)),
+                    What::Who => ("who", Some(room)),
+                }
             }
             Purpose::Join(room) | Purpose::Begin(room) => {
                 self.parting.remove(&room);
@@ -199,11 +288,14 @@ impl Session {
                 }
                 ("history", Some(room))
             }
-            Purpose::Look(room) => ("history", Some(room)),
-            Purpose::Who(room) => ("who", Some(room)),
+            // A fault of the server passes, and whoever was welcome before will be again.
+            Purpose::Hello if self.welcomed_before || code == "INTERNAL" => {
+                steps.push(Step::Redial(format!("the server does not greet: {message} ({code})")));
+                return;
+            }
             Purpose::Hello => ("hello", None),
             Purpose::Ping => {
-                steps.push(Step::Redial);
+                steps.push(Step::Redial(NO_ANSWER.to_owned()));
                 return;
             }
         };
@@ -220,7 +312,9 @@ impl Session {
         for asked in self.pending.values_mut() {
             asked.heard = false;
             asked.due = now + ANSWER_WITHIN;
-            steps.push(Step::Send(asked.frame.clone()));
+            if !matches!(asked.purpose, Purpose::Wish(_)) {
+                steps.push(Step::Send(asked.frame.clone()));
+            }
         }
         let begins =
             |purpose: &Purpose| matches!(purpose, Purpose::Join(_) | Purpose::Begin(_) | Purpose::Mark(_));
@@ -234,6 +328,29 @@ impl Session {
         for name in waiting {
             self.begin(&name, now, steps);
         }
+        // What is to be said before one leaves has to be said inside.
+        for name in self.parting.clone() {
+            self.join(&name, now, steps);
+        }
+        let again = self.pending.values().filter_map(|asked| match &asked.purpose {
+            Purpose::Wish(wish) if !self.is_entering(&wish.room) => Some(asked.frame.clone()),
+            _ => None,
+        });
+        steps.extend(again.collect::<Vec<_>>().into_iter().map(Step::Send));
+    }
+
+    /// Goes into a named room, unless that is under way already.
+    pub(super) fn join(&mut self, name: &str, now: Instant, steps: &mut Vec<Step>) {
+        // The server handles the frames of a connection at the same time, so no two of these may be under way.
+        if !self.is_entering(name) {
+            let frame = json!({ "action": "join", "room": name });
+            self.ask(Purpose::Join(name.to_owned()), frame, now, steps);
+        }
+    }
+
+    /// Whether one is on the way into a named room, or out of it.
+    fn is_entering(&self, name: &str) -> bool {
+        self.asks(name, |purpose| matches!(purpose, Purpose::Join(_) | Purpose::Leave(_)))
     }
 
     /// Says something, once everything before it has been said.
@@ -246,7 +363,7 @@ impl Session {
             Some(("TOO_LARGE", format!("it has {chars} characters, and at most {TEXT_MAX_CHARS} are taken")))
         } else if longest.to_string().len() > FRAME_MAX_BYTES {
             Some(("TOO_LARGE", format!("its frame would have more than {FRAME_MAX_BYTES} bytes")))
-        } else if self.waiting() >= OUTBOX {
+        } else if self.is_full() {
             Some(("TOO_MANY", format!("{OUTBOX} messages wait already")))
         } else {
             None
@@ -257,9 +374,27 @@ impl Session {
             steps.push(Step::Show(Event::NotSent { room, text, code, message }));
             return steps;
         }
-        self.outbox.push_back(Outgoing { room: room.to_owned(), text: text.to_owned() });
-        self.proceed(now, &mut steps);
+        self.wish(room, What::Say(text.to_owned()), now, &mut steps);
         steps
+    }
+
+    pub(crate) fn who(&mut self, room: &str, now: Instant) -> Vec<Step> {
+        let mut steps = Vec::new();
+        self.wish(room, What::Who, now, &mut steps);
+        steps
+    }
+
+    /// Shows the newest messages again.
+    pub(crate) fn look(&mut self, room: &str, limit: u64, now: Instant) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let what = What::Look { before: None, limit: limit.clamp(1, BATCH_MAX) };
+        self.wish(room, what, now, &mut steps);
+        steps
+    }
+
+    pub(super) fn wish(&mut self, room: &str, what: What, now: Instant, steps: &mut Vec<Step>) {
+        self.outbox.push_back(Wish { room: room.to_owned(), what });
+        self.proceed(now, steps);
     }
 
     /// When [`tick`](Self::tick) has something to do.
@@ -294,9 +429,17 @@ impl Session {
             self.pending.iter().filter(|(_, asked)| overdue(asked)).map(|(id, _)| id.clone()).collect();
         for id in late {
             let Some(mut asked) = self.pending.remove(&id) else { continue };
+            let put_off = std::mem::take(&mut asked.put_off);
+            if matches!(asked.purpose, Purpose::Hello) && put_off && asked.attempts < GREETINGS {
+                steps.push(Step::Send(asked.frame.clone()));
+                let attempts = asked.attempts + 1;
+                self.pending.insert(id, Pending { attempts, due: now + ANSWER_WITHIN, ..asked });
+                continue;
+            }
             if matches!(asked.purpose, Purpose::Hello | Purpose::Ping) {
                 // A connection that does not answer to these is none.
-                steps.push(Step::Redial);
+                let reason = if put_off { "the server does not greet" } else { NO_ANSWER };
+                steps.push(Step::Redial(reason.to_owned()));
                 continue;
             }
             if !self.online {
@@ -337,7 +480,8 @@ impl Session {
         let id = format!("{}-{}", self.prefix, self.ids);
         frame["id"] = Value::from(id.clone());
         let due = now + ANSWER_WITHIN;
-        self.pending.insert(id, Pending { frame: frame.clone(), purpose, heard: false, due, attempts: 0 });
+        let asked = Pending { frame: frame.clone(), purpose, heard: false, due, put_off: false, attempts: 0 };
+        self.pending.insert(id, asked);
         frame
     }
 
@@ -351,15 +495,13 @@ impl Session {
 
     /// Goes on with what had to wait for an answer.
     pub(super) fn proceed(&mut self, now: Instant, steps: &mut Vec<Step>) {
-        self.say_next(now, steps);
+        self.grant_next(now, steps);
         self.leave_next(now, steps);
     }
 
     /// Goes out of rooms once everything that was said and asked there is answered.
     fn leave_next(&mut self, now: Instant, steps: &mut Vec<Step>) {
-        let done = |room: &String| {
-            !self.asks(room, |_| true) && !self.outbox.iter().any(|outgoing| outgoing.room == *room)
-        };
+        let done = |room: &String| !self.asks(room, |_| true) && !self.wants_something_in(room);
         let left: Vec<String> = self.parting.iter().filter(|room| done(room)).cloned().collect();
         for room in left {
             self.parting.remove(&room);
@@ -368,22 +510,20 @@ impl Session {
         }
     }
 
-    /// One at a time, since messages of one connection are handled at the same time: that keeps them in order.
-    fn say_next(&mut self, now: Instant, steps: &mut Vec<Step>) {
-        if !self.online || self.pending.values().any(|asked| matches!(asked.purpose, Purpose::Say(_))) {
+    fn grant_next(&mut self, now: Instant, steps: &mut Vec<Step>) {
+        if !self.online || self.pending.values().any(|asked| matches!(asked.purpose, Purpose::Wish(_))) {
             return;
         }
-        // Who speaks in a room has to be in it.
+        // Who wants something in a room has to be in it.
         let entered = |name: &str| {
-            self.rooms.get(name).is_none_or(|room| room.seq.is_some())
-                && !self.asks(name, |purpose| matches!(purpose, Purpose::Join(_) | Purpose::Leave(_)))
+            self.rooms.get(name).is_none_or(|room| room.seq.is_some()) && !self.is_entering(name)
         };
         if !self.outbox.front().is_some_and(|next| entered(&next.room)) {
             return;
         }
         if let Some(next) = self.outbox.pop_front() {
-            let frame = json!({ "action": "send", "room": next.room, "body": { "text": next.text } });
-            self.ask(Purpose::Say(next), frame, now, steps);
+            let frame = next.frame();
+            self.ask(Purpose::Wish(next), frame, now, steps);
         }
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Room {
     pub(crate) head: u64,
     /// Up to here it was said before one came in.
     pub(crate) old_until: u64,
+    /// The number after which it was only watched, since nobody has gone into it.
+    pub(crate) watched_from: Option<u64>,
     /// Whether what is missing is being looked for.
     pub(crate) filling: bool,
     /// How often it was looked for in vain.

@@ -1,6 +1,7 @@
 //! Where lines come from and where events go: a terminal whose input line stays below what is printed, or pipes.
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::time::Duration;
 
 use jiff::ZonedDateTime;
 use rustyline_async::{Readline, ReadlineEvent, SharedWriter};
@@ -14,20 +15,26 @@ use crate::output::Mode;
 
 /// Lines that are read ahead of what was said.
 const READ_AHEAD: usize = 16;
+/// No message is as long as this, so a line that is longer is none either, whatever follows.
+const LINE_MAX_BYTES: usize = 32 * 1024;
+/// Between two looks whether a pipe that does not wait has something.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What came in.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Input {
     Line(String),
     /// There is nothing more.
     End,
+    /// There may be more, but it cannot be read.
+    Broken(io::Error),
     /// The wish to leave, now.
     Interrupted,
 }
 
 pub(crate) enum Screen {
     Terminal { readline: Box<Readline>, writer: SharedWriter, gone: bool },
-    Pipes { lines: Receiver<String> },
+    Pipes { lines: Receiver<io::Result<String>> },
 }
 
 impl Screen {
@@ -66,7 +73,11 @@ impl Screen {
                     Input::End
                 }
             },
-            Self::Pipes { lines } => lines.recv().await.map_or(Input::End, Input::Line),
+            Self::Pipes { lines } => match lines.recv().await {
+                Some(Ok(line)) => Input::Line(line),
+                Some(Err(why)) => Input::Broken(why),
+                None => Input::End,
+            },
         }
     }
 
@@ -123,17 +134,92 @@ fn print(readline: &mut Readline, writer: &SharedWriter, text: &str) {
 }
 
 /// On a thread of its own, since nothing ends a read from a pipe; it goes with the process.
-fn read_lines() -> Receiver<String> {
+fn read_lines() -> Receiver<io::Result<String>> {
     let (sender, lines) = channel(READ_AHEAD);
     std::thread::spawn(move || {
         let mut input = io::stdin().lock();
-        let mut line = Vec::new();
-        while input.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-            if sender.blocking_send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+        while let Some(line) = next_line(&mut input).transpose() {
+            let broken = line.is_err();
+            if sender.blocking_send(line).is_err() || broken {
                 return;
             }
-            line.clear();
         }
     });
     lines
+}
+
+/// The next line, of one that is far too long its beginning; `None` at the end.
+fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    loop {
+        let piece = match input.fill_buf() {
+            Ok(piece) => piece,
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
+            // Another process may have made the pipe such that it does not wait.
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(LOOK_AGAIN);
+                continue;
+            }
+            Err(why) => return Err(why),
+        };
+        let end = piece.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(piece.len(), |end| end + 1);
+        let wanted = taken.min(LINE_MAX_BYTES.saturating_sub(line.len()));
+        line.extend_from_slice(&piece[..wanted]);
+        let is_over = end.is_some() || piece.is_empty();
+        input.consume(taken);
+        if is_over {
+            return Ok((taken > 0 || !line.is_empty()).then(|| String::from_utf8_lossy(&line).into_owned()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    /// Gives a piece a time, or fails.
+    struct Pieces(Vec<io::Result<&'static [u8]>>);
+
+    impl Read for Pieces {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() {
+                return Ok(0);
+            }
+            let piece = self.0.remove(0)?;
+            buffer[..piece.len()].copy_from_slice(piece);
+            Ok(piece.len())
+        }
+    }
+
+    fn lines(pieces: Vec<io::Result<&'static [u8]>>) -> Vec<io::Result<String>> {
+        let mut input = io::BufReader::new(Pieces(pieces));
+        std::iter::from_fn(|| next_line(&mut input).transpose()).take(9).collect()
+    }
+
+    #[test]
+    fn lines_come_whole_however_they_are_cut_and_a_pipe_that_does_not_wait_is_waited_for() {
+        let waits = || Err(io::ErrorKind::WouldBlock.into());
+        let read = lines(vec![Ok(b"one\ntw"), waits(), Ok(b"o\n\n"), Ok(b"\xff end")]);
+        let read: Vec<String> = read.into_iter().map(Result::unwrap).collect();
+        assert_eq!(read, ["one\n", "two\n", "\n", "\u{fffd} end"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_from_the_end() {
+        let read = lines(vec![Ok(b"one\n"), Err(io::ErrorKind::IsADirectory.into())]);
+        assert_eq!(read[0].as_ref().unwrap(), "one\n");
+        assert_eq!(read[1].as_ref().unwrap_err().kind(), io::ErrorKind::IsADirectory);
+    }
+
+    #[test]
+    fn of_a_line_that_is_far_too_long_the_beginning_is_kept() {
+        let long = vec![b'x'; 3 * LINE_MAX_BYTES];
+        let mut input = io::Cursor::new([&long[..], b"\nnext\n"].concat());
+        assert_eq!(next_line(&mut input).unwrap().unwrap().len(), LINE_MAX_BYTES);
+        assert_eq!(next_line(&mut input).unwrap().unwrap(), "next\n");
+        assert_eq!(next_line(&mut input).unwrap(), None);
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::questions::{Outgoing, Pending, Purpose, back_off};
+use super::questions::{Pending, Purpose, What, Wish, back_off};
 use super::room::Room;
 
 /// A message that was stored while this connection resumed may have come neither way; a second look finds it.
@@ -24,8 +24,8 @@ pub(super) const BATCH_MAX: u64 = 100;
 pub(crate) enum Step {
     Send(Value),
     Show(Event),
-    /// The connection is dead, whatever it says.
-    Redial,
+    /// The connection is of no use any more, for this reason.
+    Redial(String),
 }
 
 /// What the user is told. With `--json` each is a line.
@@ -129,7 +129,7 @@ pub(crate) struct Session {
     pub(super) parting: BTreeSet<String>,
     /// Who has left a room a moment ago and may come back.
     pub(super) leaving: BTreeSet<(String, String)>,
-    pub(super) outbox: VecDeque<Outgoing>,
+    pub(super) outbox: VecDeque<Wish>,
     pub(super) pending: BTreeMap<String, Pending>,
     pub(super) later: Vec<(Instant, Task)>,
     pub(super) ping_at: Option<Instant>,
@@ -206,11 +206,12 @@ impl Session {
         self.online = false;
         self.ping_at = None;
         // The next one is in no room that it does not enter itself.
-        self.parting.clear();
-        let rooms = &self.rooms;
+        let parting = std::mem::take(&mut self.parting);
+        self.parting = parting.into_iter().filter(|room| self.wants_something_in(room)).collect();
+        let (rooms, parting) = (&self.rooms, &self.parting);
         self.pending.retain(|_, asked| match &asked.purpose {
             Purpose::Hello | Purpose::Ping | Purpose::Leave(_) => false,
-            Purpose::Join(room) => rooms.contains_key(room),
+            Purpose::Join(room) => rooms.contains_key(room) || parting.contains(room),
             _ => true,
         });
     }
@@ -224,8 +225,9 @@ impl Session {
         let Ok(frame) = serde_json::from_str::<Value>(text) else { return steps };
         let Some(kind) = frame["type"].as_str() else {
             // The gateway's own: some handler failed or was throttled, and it does not say which question it was.
-            for asked in self.pending.values_mut() {
+            for asked in self.pending.values_mut().filter(|asked| !matches!(asked.purpose, Purpose::Ping)) {
                 asked.due = asked.due.min(now + back_off(asked.attempts));
+                asked.put_off = true;
             }
             return steps;
         };
@@ -298,12 +300,15 @@ impl Session {
             room.filling = true;
             self.later.push((now + SECOND_LOOK, Task::Fill(name.to_owned())));
         }
+        let mut again = Vec::new();
         for entry in welcome["refused"].as_array().into_iter().flatten() {
             let room = text_of(entry, "room");
             let code = text_of(entry, "code");
-            if !matches!(code.as_str(), "UNAVAILABLE" | "INTERNAL") {
-                self.drop_room(&room);
+            if matches!(code.as_str(), "UNAVAILABLE" | "INTERNAL") {
+                again.push(room);
+                continue;
             }
+            self.drop_room(&room);
             let (action, message) = ("join".to_owned(), "it could not be joined again".to_owned());
             steps.push(Step::Show(Event::Refused { action, room: Some(room), code, message }));
         }
@@ -311,6 +316,9 @@ impl Session {
             self.resume_questions(now, steps);
             self.meet(welcome, now, steps);
             self.welcomed_before = true;
+        }
+        for room in again.into_iter().filter(|room| self.rooms.contains_key(room)).collect::<Vec<_>>() {
+            self.begin(&room, now, steps);
         }
     }
 
@@ -343,8 +351,21 @@ impl Session {
     pub(crate) fn enter(&mut self, name: &str, now: Instant) -> Vec<Step> {
         let mut steps = vec![Step::Show(Event::Entered { room: name.to_owned() })];
         self.current = Some(name.to_owned());
-        if !self.rooms.contains_key(name) {
+        let watched_from = match self.rooms.get_mut(name) {
+            None => {
+                self.begin(name, now, &mut steps);
+                return steps;
+            }
+            Some(room) => room.watched_from.take(),
+        };
+        let marks = |asked: &Pending| matches!(&asked.purpose, Purpose::Mark(room) if room == name);
+        if self.pending.values().any(marks) {
+            // Now it is to be begun with, and not only to be noticed.
+            self.pending.retain(|_, asked| !marks(asked));
             self.begin(name, now, &mut steps);
+        } else if let Some(seq) = watched_from.filter(|seq| *seq > 0 && self.backlog > 0) {
+            let what = What::Look { before: Some(seq + 1), limit: self.backlog };
+            self.wish(name, what, now, &mut steps);
         }
         steps
     }
@@ -363,28 +384,13 @@ impl Session {
             return steps;
         }
         self.drop_room(name);
-        if self.online {
+        if self.online || self.wants_something_in(name) {
             self.parting.insert(name.to_owned());
             self.proceed(now, &mut steps);
         } else {
             // Whoever is not connected is in no room.
             self.pending.retain(|_, asked| !matches!(&asked.purpose, Purpose::Join(room) if room == name));
         }
-        steps
-    }
-
-    pub(crate) fn who(&mut self, room: &str, now: Instant) -> Vec<Step> {
-        let frame = json!({ "action": "who", "room": room });
-        let mut steps = Vec::new();
-        self.ask(Purpose::Who(room.to_owned()), frame, now, &mut steps);
-        steps
-    }
-
-    /// Shows the newest messages again.
-    pub(crate) fn look(&mut self, room: &str, limit: u64, now: Instant) -> Vec<Step> {
-        let frame = json!({ "action": "history", "room": room, "limit": limit.clamp(1, BATCH_MAX) });
-        let mut steps = Vec::new();
-        self.ask(Purpose::Look(room.to_owned()), frame, now, &mut steps);
         steps
     }
 }

@@ -43,7 +43,7 @@ impl Client {
             match step {
                 Step::Send(frame) => self.said.push(frame),
                 Step::Show(event) => self.shown.push(event),
-                Step::Redial => self.redials += 1,
+                Step::Redial(_) => self.redials += 1,
             }
         }
     }
@@ -785,4 +785,154 @@ fn a_room_of_two_goes_on_when_one_has_turned_away() {
     assert_eq!(client.said[0]["resume"], json!([{ "room": "@alice,bob", "seq": 0 }]));
     client.hear(&direct_batch([1], 1));
     assert_eq!(client.numbers(), [1]);
+}
+
+#[test]
+fn questions_wait_until_one_is_in_and_for_what_was_said_before() {
+    let mut client = Client::new(20);
+    client.wish(|session, now| session.enter("r", now));
+    client.wish(|session, now| session.say("r", "hi", now));
+    client.wish(|session, now| session.look("r", 5, now));
+    client.wish(|session, now| session.who("r", now));
+    client.connect(json!([]));
+    assert_eq!(client.actions(), ["hello", "join"]);
+    client.answer("join", json!({ "type": "ack", "room": "r" }));
+    client.answer("history", batch([], 0, false));
+    assert_eq!(client.actions()[3..], ["send"]);
+    client.answer("send", ack(1));
+    assert_eq!(client.actions()[4..], ["history"]);
+    client.answer("history", batch([1], 1, false));
+    assert!(matches!(client.shown.last(), Some(Event::Message { seq: 1, old: true, .. })));
+    assert_eq!(client.actions()[5..], ["who"]);
+    client.answer("who", json!({ "type": "error", "code": "FORBIDDEN", "message": "no", "retry": false }));
+    assert_eq!((client.session.sent, client.session.not_sent), (1, 1), "a script has to hear of it");
+    assert!(matches!(client.shown.last(), Some(Event::Refused { action, .. }) if action == "who"));
+}
+
+#[test]
+fn what_was_said_before_the_welcome_is_said_before_one_leaves() {
+    let mut client = Client::new(20);
+    client.wish(|session, now| session.enter("r", now));
+    client.wish(|session, now| session.say("r", "hi", now));
+    client.wish(|session, now| session.leave("r", now));
+    // The first attempt comes to nothing.
+    client.wish(Session::opened);
+    client.session.closed();
+    client.forget();
+    client.connect(json!([]));
+    assert_eq!(client.actions(), ["hello", "join"]);
+    client.answer("join", json!({ "type": "ack", "room": "r" }));
+    assert_eq!(client.actions()[2..], ["send"]);
+    assert!(!client.session.is_idle());
+    let id = client.said[2]["id"].clone();
+
+    // The connection breaks before the message is acknowledged: the next one is in no room.
+    client.session.closed();
+    client.forget();
+    client.connect(json!([]));
+    assert_eq!(client.actions(), ["hello", "join"]);
+    client.answer("join", json!({ "type": "ack", "room": "r" }));
+    client.wait(Duration::ZERO);
+    assert_eq!(client.actions()[2..], ["send"]);
+    assert_eq!(client.said[2]["id"], id);
+    client.answer("send", ack(1));
+    assert_eq!(client.actions()[3..], ["leave"]);
+    client.answer("leave", json!({ "type": "ack", "room": "r" }));
+    assert!(client.session.is_idle());
+    assert_eq!((client.session.sent, client.session.not_sent), (1, 0));
+}
+
+#[test]
+fn a_greeting_that_is_put_off_is_repeated_on_the_same_connection() {
+    let mut client = Client::new(20);
+    client.wish(Session::opened);
+    let busy = json!({ "type": "error", "code": "UNAVAILABLE", "message": "busy", "retry": true });
+    client.answer("hello", busy.clone());
+    client.wait(SECOND);
+    // The gateway's own error, which names no question.
+    client.hear(&json!({ "message": "Internal server error", "connectionId": "c", "requestId": "r" }));
+    client.wait(SECOND);
+    assert_eq!((client.actions(), client.redials), (vec!["hello"; 3], 0));
+    let ids: Vec<_> = client.said.iter().map(|frame| &frame["id"]).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]));
+    client.answer("hello", json!({ "type": "welcome", "user": "alice", "rooms": [], "direct": [] }));
+    assert!(client.session.is_online());
+
+    // One that is not answered at all is still the sign of a dead connection.
+    client.session.closed();
+    client.wish(Session::opened);
+    client.wait(11 * SECOND);
+    assert_eq!(client.redials, 1);
+}
+
+#[test]
+fn a_fault_of_the_server_at_a_later_greeting_does_not_end_the_chat() {
+    let mut client = Client::in_room();
+    client.session.closed();
+    client.wish(Session::opened);
+    let fault = json!({ "type": "error", "code": "INTERNAL", "message": "no", "retry": false });
+    client.answer("hello", fault);
+    assert_eq!(client.redials, 1);
+    assert!(!client.shown.iter().any(|event| matches!(event, Event::Refused { .. })));
+}
+
+#[test]
+fn nobody_is_done_while_something_that_came_waits_for_what_is_missing() {
+    let mut client = Client::in_room();
+    client.hear(&message(4));
+    assert!(!client.session.is_idle());
+    client.wait(SECOND);
+    client.answer("history", batch(3..=4, 4, false));
+    assert!(client.session.is_idle());
+    assert_eq!(client.numbers(), [3, 4]);
+}
+
+#[test]
+fn a_room_of_two_that_was_only_watched_shows_its_past_when_one_goes_in() {
+    let welcome = json!({ "type": "welcome", "user": "alice", "rooms": [], "direct": ["@alice,bob"] });
+    let watching = || {
+        let mut client = Client::new(20);
+        client.wish(Session::opened);
+        client.answer("hello", welcome.clone());
+        client
+    };
+    let mut client = watching();
+    client.answer("history", direct_batch([3], 3));
+    client.hear(&direct(4));
+    assert_eq!(client.numbers(), [4]);
+    client.forget();
+    client.wish(|session, now| session.enter("@alice,bob", now));
+    assert_eq!((&client.said[0]["before"], &client.said[0]["limit"]), (&json!(4), &json!(20)));
+    client.answer("history", direct_batch(1..=3, 4));
+    assert_eq!(client.numbers(), [1, 2, 3]);
+    client.forget();
+    client.wish(|session, now| session.enter("@alice,bob", now));
+    assert!(client.said.is_empty(), "once");
+
+    // Entered before its end was known.
+    let mut client = watching();
+    client.wish(|session, now| session.enter("@alice,bob", now));
+    client.answer("history", direct_batch(1..=3, 3));
+    assert_eq!(client.numbers(), [1, 2, 3]);
+}
+
+#[test]
+fn a_room_that_could_not_be_resumed_for_a_fault_is_joined_again_and_goes_on_where_one_was() {
+    let mut client = Client::in_room();
+    client.session.closed();
+    client.forget();
+    client.wish(Session::opened);
+    client.answer(
+        "hello",
+        json!({
+            "type": "welcome", "user": "alice", "rooms": [], "direct": [],
+            "refused": [{ "room": "r", "code": "UNAVAILABLE" }],
+        }),
+    );
+    assert_eq!(client.actions(), ["hello", "join"]);
+    client.answer("join", json!({ "type": "ack", "room": "r" }));
+    assert_eq!(client.said[2]["after"], json!(2));
+    client.answer("history", batch([3], 3, false));
+    assert!(matches!(client.shown.last(), Some(Event::Message { seq: 3, old: false, .. })));
+    assert!(!client.shown.iter().any(|event| matches!(event, Event::Refused { .. })));
 }

@@ -8,6 +8,7 @@ pub(crate) mod progress;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -39,6 +40,9 @@ pub(crate) struct Output {
     verb: &'static str,
     stage: String,
     bars: MultiProgress,
+    /// Whether there is something to do without anybody who reads what it prints.
+    stays: AtomicBool,
+    lost_reader: AtomicBool,
 }
 
 impl Output {
@@ -62,6 +66,8 @@ impl Output {
             verb,
             stage: global.stage.clone(),
             bars: MultiProgress::with_draw_target(target),
+            stays: AtomicBool::new(false),
+            lost_reader: AtomicBool::new(false),
         }
     }
 
@@ -176,16 +182,33 @@ impl Output {
     }
 
     fn line(&self, value: &Value) {
-        self.out(&value.to_string());
+        self.out(&json_line(value));
+    }
+
+    /// From now on this goes on when nobody reads its standard output any more, and prints nothing there.
+    pub(crate) fn stay_without_reader(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether whoever read the standard output has gone.
+    pub(crate) fn has_lost_its_reader(&self) -> bool {
+        self.lost_reader.load(Ordering::Relaxed)
     }
 
     /// A line on standard output.
     pub(crate) fn out(&self, text: &str) {
+        if self.has_lost_its_reader() {
+            return;
+        }
         let written = self.bars.suspend(|| {
             let mut out = io::stdout().lock();
             out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush())
         });
         if written.is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+            self.lost_reader.store(true, Ordering::Relaxed);
+            if self.stays.load(Ordering::Relaxed) {
+                return;
+            }
             // `chatctl logs --follow | head` is over when head is.
             std::process::exit(i32::from(ExitCode::Ok as u8));
         }
@@ -231,8 +254,21 @@ pub(crate) fn spinner_style(template: &str) -> ProgressStyle {
 /// Text of others, as it may reach a terminal: without what moves the cursor, and without what turns the direction of
 /// the text after it around.
 pub(crate) fn visible(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if (c.is_control() && c != '\t') || turns(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_visible(c) || c == '\t' { c } else { '\u{fffd}' }).collect()
+}
+
+/// JSON in one line. What would move a cursor stands in strings only, where JSON has another way to write it.
+fn json_line(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().all(is_visible) {
+        return text;
+    }
+    let written = |c: char| if is_visible(c) { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };
+    text.chars().map(written).collect()
+}
+
+fn is_visible(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn merge(line: &mut Map<String, Value>, data: impl Serialize) {
@@ -276,4 +312,17 @@ pub(crate) fn render_error(error: &CliError, color: bool) -> String {
         let _ = write!(text, "\n  {} {help}", paint("help:", console::Style::new().cyan()));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_moves_no_cursor_and_is_the_same() {
+        let value = serde_json::json!({ "text": "a\u{9b}2J\u{7f}\u{202e}ü\n\u{1b}" });
+        let line = json_line(&value);
+        assert_eq!(line, r#"{"text":"a\u009b2J\u007f\u202eü\n\u001b"}"#);
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
+    }
 }
