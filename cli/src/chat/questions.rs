@@ -442,7 +442,8 @@ impl Session {
                 steps.push(Step::Redial(reason.to_owned()));
                 continue;
             }
-            if !self.online {
+            let is_early = matches!(&asked.purpose, Purpose::Wish(wish) if self.is_entering(&wish.room));
+            if !self.online || is_early {
                 self.pending.insert(id, Pending { due: now + ANSWER_WITHIN, ..asked });
                 continue;
             }
