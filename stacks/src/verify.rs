@@ -69,7 +69,7 @@ pub enum Age {
 
 /// Connects to `url` and greets, again for a while if that fails, or if a client without a token was refused and
 /// `was_asked` finds no sign that it was the function that did so. Says what was seen. The time for which faults are tried
-/// again begins with the first of them: what was spent on reading logs before is not theirs.
+/// again begins with the first of them in a row: what was spent on reading logs before is not theirs.
 ///
 /// # Errors
 /// What was seen last.
@@ -87,19 +87,25 @@ pub async fn verify(
         let (outcome, since) = match attempt(url, caller).await {
             Ok(Seen::Welcome(seen)) => return Ok(seen),
             Ok(Seen::Refusal(seen)) => {
-                let unproved = match was_asked().await {
+                faulty_since = None;
+                match was_asked().await {
                     Ok(true) => {
                         return Ok(format!(
                             "{seen}; it was the function connect that was asked, so API, stage, authorizer and function \
                              work"
                         ));
                     }
-                    Ok(false) => "the log of connect does not show yet that it was asked".to_owned(),
+                    Ok(false) => (
+                        Ok(format!("{seen}; the log of connect does not show yet that it was asked")),
+                        started,
+                    ),
+                    // To try again would not make it readable.
                     Err(why) => {
-                        format!("whether connect was asked is not known, since its log cannot be read: {why}")
+                        return Ok(format!(
+                            "{seen}; whether connect was asked is not known, since its log cannot be read: {why}"
+                        ));
                     }
-                };
-                (Ok(format!("{seen}; {unproved}")), started)
+                }
             }
             Err(fault) => (Err(fault), *faulty_since.get_or_insert(begun)),
         };
@@ -360,9 +366,14 @@ mod tests {
     #[tokio::test]
     async fn a_log_that_cannot_be_read_is_said_and_not_waited_for() {
         let (url, refusing) = refusing(&["403 Forbidden"]).await;
-        let denied = async || Err(Error::bug("not authorized"));
+        let looks = AtomicUsize::new(0);
+        let denied = async || {
+            looks.fetch_add(1, Ordering::Relaxed);
+            Err(Error::bug("not authorized"))
+        };
         let seen = verify(&url, &nobody(), Age::Served, denied).await.unwrap();
         assert!(seen.contains("cannot be read") && seen.contains("not authorized"), "{seen}");
+        assert_eq!(looks.load(Ordering::Relaxed), 1);
         refusing.abort();
     }
 

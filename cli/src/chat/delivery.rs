@@ -28,10 +28,12 @@ impl Session {
         }
     }
 
-    /// Out of a room, unless one wanted to go into it again meanwhile.
+    /// Out of a room, unless one wanted to go into it again meanwhile, be it only to say something.
     pub(super) fn has_left(&mut self, name: &str, now: Instant, steps: &mut Vec<Step>) {
         if self.rooms.contains_key(name) {
             self.begin(name, now, steps);
+        } else if self.parting.contains(name) && self.wants_something_in(name) {
+            self.join(name, now, steps);
         }
     }
 

@@ -13,6 +13,7 @@ mod session;
 mod tests;
 
 use std::fmt;
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use chat_stacks::Error;
@@ -232,8 +233,11 @@ impl<'a> Talk<'a> {
                 break;
             }
             let now = Instant::now();
-            // Whoever only listens has nothing to stay for when nobody listens to him.
-            if self.follow && self.context.output.has_lost_its_reader() {
+            // Whoever only listens has nothing to stay for when nobody listens to him. A terminal's input never ends.
+            if self.follow
+                && (self.input_ended || io::stdin().is_terminal())
+                && self.context.output.has_lost_its_reader()
+            {
                 self.leave(screen);
             }
             // As long as messages go out, however slowly the stage lets them, there is hope for the others.

@@ -329,7 +329,9 @@ impl Session {
             self.begin(&name, now, steps);
         }
         // What is to be said before one leaves has to be said inside.
-        for name in self.parting.clone() {
+        let parting: Vec<String> =
+            self.parting.iter().filter(|name| self.wants_something_in(name)).cloned().collect();
+        for name in parting {
             self.join(&name, now, steps);
         }
         let again = self.pending.values().filter_map(|asked| match &asked.purpose {

@@ -290,7 +290,17 @@ impl Session {
         }
         for entry in welcome["rooms"].as_array().into_iter().flatten() {
             let (Some(name), Some(head)) = (entry["room"].as_str(), entry["head"].as_u64()) else { continue };
-            let Some(room) = self.rooms.get_mut(name) else { continue };
+            let Some(room) = self.rooms.get_mut(name) else {
+                // It was left after the greeting that resumed it.
+                if !name.starts_with('@') {
+                    self.parting.insert(name.to_owned());
+                }
+                continue;
+            };
+            // Left and entered again since then, it has a beginning to come.
+            if room.seq.is_none() {
+                continue;
+            }
             if Some(head) < room.seq {
                 self.later.push((now + SECOND_LOOK, Task::Anew(name.to_owned())));
                 continue;

@@ -940,3 +940,52 @@ fn a_room_that_could_not_be_resumed_for_a_fault_is_joined_again_and_goes_on_wher
     assert!(matches!(client.shown.last(), Some(Event::Message { seq: 3, old: false, .. })));
     assert!(!client.shown.iter().any(|event| matches!(event, Event::Refused { .. })));
 }
+
+#[test]
+fn what_is_said_between_two_leaves_is_said_inside() {
+    let mut client = Client::in_room();
+    client.wish(|session, now| session.leave("r", now));
+    client.wish(|session, now| session.enter("r", now));
+    client.wish(|session, now| session.say("r", "hi", now));
+    client.wish(|session, now| session.leave("r", now));
+    assert_eq!(client.actions(), ["leave"]);
+    client.answer("leave", json!({ "type": "ack", "room": "r" }));
+    assert_eq!(client.actions()[1..], ["join"]);
+    client.answer("join", json!({ "type": "ack", "room": "r" }));
+    assert_eq!(client.actions()[2..], ["send"]);
+    client.answer("send", ack(3));
+    assert_eq!(client.actions()[3..], ["leave"]);
+    client.answer("leave", json!({ "type": "ack", "room": "r" }));
+    assert!(client.session.is_idle());
+}
+
+#[test]
+fn a_room_that_was_left_while_it_was_resumed_is_left_after_the_welcome() {
+    let mut client = Client::in_room();
+    client.session.closed();
+    client.forget();
+    client.wish(Session::opened);
+    client.wish(|session, now| session.leave("r", now));
+    let welcome =
+        json!({ "type": "welcome", "user": "alice", "rooms": [{ "room": "r", "head": 2 }], "direct": [] });
+    client.answer("hello", welcome.clone());
+    assert_eq!(client.actions(), ["hello", "leave"]);
+    client.answer("leave", json!({ "type": "ack", "room": "r" }));
+    assert!(client.session.is_idle());
+
+    // Left and entered again: what comes of the greeting is not its beginning.
+    let mut client = Client::in_room();
+    client.session.closed();
+    client.forget();
+    client.wish(Session::opened);
+    client.wish(|session, now| session.leave("r", now));
+    client.wish(|session, now| session.enter("r", now));
+    client.answer("hello", welcome);
+    client.wait(2 * SECOND);
+    client.answer("join", json!({ "type": "ack", "room": "r" }));
+    client.answer("history", batch(1..=2, 2, false));
+    client.forget();
+    client.hear(&message(4));
+    client.wait(SECOND);
+    assert_eq!(client.actions(), ["history"], "a gap is looked for");
+}
