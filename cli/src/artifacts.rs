@@ -34,9 +34,7 @@ pub(crate) fn pack(
         let artifact = Artifact::read(binary, effort)?;
         return Ok(Packed { artifact, kind, name: String::new(), kept: true });
     };
-    let hash: String = digest(&SHA256, &bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    // The version is part of the name, since another one may pack differently.
-    let name = format!("{kind}-{}-{hash}.zip", env!("CARGO_PKG_VERSION"));
+    let name = file_name(&kind, &bytes);
     if let Some(packed) = ahead.filter(|packed| packed.name == name) {
         return Ok(packed.clone());
     }
@@ -45,6 +43,12 @@ pub(crate) fn pack(
         Err(_) => (Artifact::pack(&bytes, effort)?, false),
     };
     Ok(Packed { artifact, kind, name, kept })
+}
+
+fn file_name(kind: &str, binary: &[u8]) -> String {
+    let hash: String = digest(&SHA256, binary).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    // The version is part of the name, since another one may pack differently.
+    format!("{kind}-{}-{hash}.zip", env!("CARGO_PKG_VERSION"))
 }
 
 impl Packed {
@@ -118,7 +122,9 @@ mod tests {
         let two = packed(&cache, &binary);
         fs::write(&binary, b"one").unwrap();
         let one = ahead();
-        assert!(kept(&cache)[0].ends_with(ahead_name(b"two")), "a guess replaces nothing");
+        let name = |binary| file_name(&one.kind, binary);
+        let (name_of_one, name_of_two) = (name(b"one"), name(b"two"));
+        assert!(kept(&cache)[0].ends_with(name_of_two), "a guess replaces nothing");
 
         fs::write(&binary, b"two").unwrap();
         assert_eq!(with(&one).keep(&cache).sha256(), two.sha256(), "a wrong guess is not taken");
@@ -126,12 +132,7 @@ mod tests {
         fs::write(&binary, b"one").unwrap();
         let marked = Packed { artifact: Artifact::pack(b"mark", Effort::Quick).unwrap(), ..one };
         assert_eq!(with(&marked).keep(&cache).sha256(), marked.artifact.sha256(), "a right one is");
-        assert!(kept(&cache)[0].ends_with(ahead_name(b"one")), "and kept");
-    }
-
-    fn ahead_name(bytes: &[u8]) -> String {
-        let hash: String = digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("connect-{}-{}-{hash}.zip", Effort::Quick.name(), env!("CARGO_PKG_VERSION"))
+        assert!(kept(&cache)[0].ends_with(name_of_one), "and kept");
     }
 
     #[test]

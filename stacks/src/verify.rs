@@ -350,7 +350,7 @@ mod tests {
         let looks = AtomicUsize::new(0);
         let slow = async || {
             let again = looks.fetch_add(1, Ordering::Relaxed) > 0;
-            // Not long enough for a refusal not to be tried again, but together with the pause for a fault.
+            // A refusal is tried again after that; a fault would not be, if this counted for it.
             if !again {
                 sleep(WRONG_FOR - PAUSE * 2).await;
             }

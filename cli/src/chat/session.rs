@@ -285,7 +285,6 @@ impl Session {
         // A connection that resumes many rooms says hello more than once, and is in all of them after the last welcome.
         let last = !self.pending.values().any(|asked| matches!(asked.purpose, Purpose::Hello));
         if last {
-            self.online = true;
             steps.push(Step::Show(Event::Connected { user: self.user.clone() }));
         }
         for entry in welcome["rooms"].as_array().into_iter().flatten() {
@@ -322,13 +321,17 @@ impl Session {
             let (action, message) = ("join".to_owned(), "it could not be joined again".to_owned());
             steps.push(Step::Show(Event::Refused { action, room: Some(room), code, message }));
         }
+        // Asked with all else after the last welcome, so that nothing is said in them before.
+        for room in again {
+            if self.rooms.contains_key(&room) {
+                self.begin(&room, now, steps);
+            }
+        }
         if last {
+            self.online = true;
             self.resume_questions(now, steps);
             self.meet(welcome, now, steps);
             self.welcomed_before = true;
-        }
-        for room in again.into_iter().filter(|room| self.rooms.contains_key(room)).collect::<Vec<_>>() {
-            self.begin(&room, now, steps);
         }
     }
 

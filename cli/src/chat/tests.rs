@@ -923,6 +923,7 @@ fn a_room_of_two_that_was_only_watched_shows_its_past_when_one_goes_in() {
 #[test]
 fn a_room_that_could_not_be_resumed_for_a_fault_is_joined_again_and_goes_on_where_one_was() {
     let mut client = Client::in_room();
+    client.wish(|session, now| session.say("r", "hi", now));
     client.session.closed();
     client.forget();
     client.wish(Session::opened);
@@ -933,7 +934,7 @@ fn a_room_that_could_not_be_resumed_for_a_fault_is_joined_again_and_goes_on_wher
             "refused": [{ "room": "r", "code": "UNAVAILABLE" }],
         }),
     );
-    assert_eq!(client.actions(), ["hello", "join"]);
+    assert_eq!(client.actions(), ["hello", "join"], "nothing is said before one is in");
     client.answer("join", json!({ "type": "ack", "room": "r" }));
     assert_eq!(client.said[2]["after"], json!(2));
     client.answer("history", batch([3], 3, false));
